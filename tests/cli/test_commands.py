@@ -31,6 +31,8 @@ async def test_a_secret_is_shown_on_a_terminal_in_json_or_in_a_file_and_nowhere_
     assert "whsec_" in (await program.run(line, terminal=True)).ok().stdout
     [made] = (await program.run(f"{line} -o json")).ok().objects
     assert made["secret"].startswith("whsec_")
+    without = (await program.run(f"{line} -o json --fields webhook_id", terminal=True)).ok()
+    assert (list(without.objects[0]), "rotate-secret" in without.stderr) == (["webhook_id"], True)
     piped = (await program.run(line)).ok()
     assert "whsec_" not in piped.stdout + piped.stderr
     assert "--secret-out FILE" in piped.stderr
@@ -151,6 +153,7 @@ async def test_deliveries_are_retried_from_stdin_and_one_that_is_refused_is_stat
     failed = (await program.run("deliveries list -s failed -o id")).ok()
     attempts = (await program.run(f"deliveries attempts {failed.lines[0]} -o json")).ok().objects
     assert {attempt["response_text"] for attempt in attempts} == {"away"}
+    assert (await program.run("deliveries attempts - -o json", stdin=failed.stdout)).ok().objects == attempts
     receiver.on("/ok", answer(200))
     ran = await program.run("deliveries retry - --wait -o json", stdin=failed.stdout + "dlv_nonsense\n")
     assert ran.status == 8

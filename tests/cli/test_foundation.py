@@ -176,6 +176,8 @@ def test_a_service_that_is_away_is_tried_for_the_time_given(offline: Program) ->
     ran = offline.run_here("-a 127.0.0.1:1 call ListWebhooks --timeout 300ms")
     assert (ran.status, ran.stdout) == (6, "")
     assert ran.stderr.startswith("127.0.0.1:1 does not answer; trying for 0.3 s")
+    ran = offline.run_here("-a 127.0.0.1:1 webhooks pause 12 --timeout 300ms")
+    assert (ran.status, ran.stdout, ran.stderr.partition(":")[0]) == (6, "", "error"), "a change is not tried again"
 
 
 def test_a_line_that_is_wrong_says_where_the_help_is(offline: Program) -> None:

@@ -340,7 +340,8 @@ async def test_a_temporary_webhook_is_ready_after_its_test_and_is_deleted(
     )
     ready = await listening.says("Ready")
     assert re.fullmatch(
-        r'Ready\. Webhook \d+ "listen@127\.0\.0\.1:\d+" \(deleted at the end\), a test came in after [\d.]+ m?s\.',
+        r'Ready\. Webhook \d+ "listen@127\.0\.0\.1:\d+" \(deleted at the end\), '
+        r"a test of it came in after [\d.]+ m?s\.",
         ready,
     )
     assert len(await webhooks(service)) == 1

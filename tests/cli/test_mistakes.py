@@ -194,6 +194,7 @@ def test_columns_are_left_out_before_words_are_broken() -> None:
 
 def test_the_noun_that_was_meant_is_named(offline: Program) -> None:
     assert "Did you mean 'webhooks'?" in offline.run_here("webhook list").stderr
+    assert "Did you mean 'list'?" in offline.run_here("webhooks ls").stderr
     assert "Did you mean" not in offline.run_here("xyzzy").stderr
     assert "is not a valid whole number" in offline.run_here("webhooks get twelve").stderr
 

@@ -66,6 +66,11 @@ def test_only_attempts_are_counted_and_a_round_forgets_them_but_not_the_last_pro
     assert (first[2].per_second, first[2].failed_count) == (0.5, 1)
     assert second[1] == Rate(0.0, 0, problem)
     assert list(tally.totals) == [1.5, 0.0]
+    assert list(tally.last_of(1)) == [change(1), change(1, "HTTP_ERROR", 503), change(1, "SUCCEEDED", 200)]
+    for _ in range(tally_module.CHANGES_SHOWN):
+        tally.note(change(1, "TIMEOUT"))
+    assert list(tally.last_of(1)) == [change(1, "TIMEOUT")] * tally_module.CHANGES_SHOWN
+    assert list(tally.last_of(3)) == []
 
 
 def test_what_is_counted_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,8 +249,8 @@ def test_a_webhook_is_chosen_with_arrows_and_opened_with_enter() -> None:
     assert [one["webhook_id"] for one in pressed("jjj").window(ROWS, 2)] == [2, 3], "the chosen one is in sight"
     stats = {"outcomes": [{"outcome": "http_error", "count": 312}], "failing_since_time": NOW.isoformat()}
     view = pressed("j\r")
-    text = "\n".join(view.footer([row(1, "billing\x1b[31m", stats=stats)], LOOK))
-    assert "billing\\x1b[31m #1 ─ http_error 312   failing since 14:03:24" in text
+    text = "\n".join(view.footer([row(1, "billing\x1b[31m", stats=stats)], LOOK, ["  14:03:24.482  ■ 503"]))
+    assert "billing\\x1b[31m #1 ─ http_error 312   failing since 14:03:24\n  14:03:24.482  ■ 503\n" in text
     assert "no webhook is chosen" in "\n".join(view.footer([], LOOK))
     assert "only those with trouble" in "\n".join(pressed("?").footer(ROWS, LOOK))
 
@@ -347,6 +352,12 @@ async def test_acts_are_carried_out_where_they_are_agreed_to_and_say_what_came_o
             shown.press("ry")
             await shown.until(f"Retry last: ci-bot #{number}: restarted {failed.delivery_id}")
             assert [one.status for one in await watch.until_ended()] == [delivery_pb2.DELIVERY_STATUS_SUCCEEDED]
+        shown.press("\r")
+        await shown.until(" manual")
+        shown.press("\r")
+        for columns in (60, 160):
+            shown.resize(columns)
+            await shown.until("\x1b[2J")  # else what was wider than the terminal would stay
         shown.press("Py")
         await shown.until(f"Pause: ci-bot #{number}: paused")
         shown.press("Py")
@@ -387,6 +398,9 @@ class Shown:
 
     def press(self, text: str) -> None:
         os.write(self._own, text.encode())
+
+    def resize(self, columns: int) -> None:
+        termios.tcsetwinsize(self._its, (24, columns))
 
     def attributes_now(self) -> list[Any]:
         return termios.tcgetattr(self._its)

@@ -110,16 +110,35 @@ def test_only_what_went_wrong_is_a_problem() -> None:
     assert all(is_problem(delivery(*words)) for words in wrong)
 
 
+class Failed(grpc.RpcError):
+    """What gRPC raises."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self._code = code
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return ""
+
+    def trailing_metadata(self) -> Any:
+        return ()
+
+
 class Call:
     """A call that gives some messages, and then breaks off."""
 
-    def __init__(self, *messages: service_pb2.WatchDeliveriesResponse) -> None:
+    def __init__(
+        self, *messages: service_pb2.WatchDeliveriesResponse, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    ) -> None:
         self.messages = messages
+        self.code = code
         self.is_cancelled = False
 
     def __iter__(self) -> Iterator[service_pb2.WatchDeliveriesResponse]:
         yield from self.messages
-        raise grpc.RpcError
+        raise Failed(self.code)
 
     def cancel(self) -> None:
         self.is_cancelled = True
@@ -144,8 +163,8 @@ class Heard:
     def finished(self, message: service_pb2.WatchDeliveriesResponse) -> None:
         self.words.append(f"finished {len(message.deliveries)}")
 
-    def lost(self) -> None:
-        self.words.append("lost")
+    def lost(self, gap: str) -> None:
+        self.words.append(f"lost {gap}".rstrip())
 
 
 def message(count: int = 0) -> service_pb2.WatchDeliveriesResponse:
@@ -166,6 +185,23 @@ def test_what_a_watcher_passes_over_is_heard() -> None:
         list(call)
     assert requests == [7]
     assert heard.words == ["received 2", "finished 2", "received 0", "finished 0", "lost"]
+    refused = ObservedStream(giving(Call(code=grpc.StatusCode.INVALID_ARGUMENT)), 7.0, heard := Heard())
+    with pytest.raises(grpc.RpcError):
+        list(refused(service_pb2.WatchDeliveriesRequest(), metadata=()))
+    assert heard.words == [], "a watch that is refused is not lost"
+
+
+def test_a_gap_is_said_where_the_watch_goes_on_and_never_that_nothing_is_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said = io.StringIO()
+    monkeypatch.setattr("sys.stderr", said)
+    for goes_on in (True, False):
+        status = Status(LOOK, "here:1", "", None, is_quiet=False, goes_on_after_gap=goes_on)
+        status.received(message(1))
+        status.lost("the log begins at noon")
+        status.received(message())
+    assert said.getvalue() == "── the log begins at noon: what is pending now follows ──\n"
 
 
 def test_what_was_read_ahead_is_not_given_after_the_end() -> None:
@@ -197,8 +233,8 @@ def test_an_interruption_is_said_once_and_its_end_too(monkeypatch: pytest.Monkey
     monkeypatch.setattr("sys.stderr", said)
     status = Status(LOOK, "here:1", "job.*", None, is_quiet=False)
     status.received(message(1))
-    status.lost()
-    status.lost()
+    status.lost("")
+    status.lost("")
     status.received(message())
     first, second = said.getvalue().splitlines()
     assert "connection lost, resuming" in first
@@ -210,8 +246,8 @@ def test_a_service_that_was_never_there_has_not_been_lost(monkeypatch: pytest.Mo
     said = io.StringIO()
     monkeypatch.setattr("sys.stderr", said)
     status = Status(LOOK, "here:1", "", None, is_quiet=False)
-    status.lost()
-    status.lost()
+    status.lost("")
+    status.lost("")
     assert status.text(0.0).startswith("● connecting")
     status.received(message())
     first, second = said.getvalue().splitlines()

@@ -30,7 +30,14 @@ class Traced:
     """A method of the stub that says what becomes of its calls. All its tries together take `seconds` at most."""
 
     def __init__(
-        self, method: Any, seconds: float, address: str, say: Callable[[str], None], *, is_verbose: bool
+        self,
+        method: Any,
+        seconds: float,
+        address: str,
+        say: Callable[[str], None],
+        *,
+        is_verbose: bool,
+        may_repeat: bool,
     ) -> None:
         self._method = method
         self._until = time.monotonic() + seconds
@@ -38,6 +45,7 @@ class Traced:
         self._address = address
         self._say = say
         self._is_verbose = is_verbose
+        self._may_repeat = may_repeat
         self._failures = 0
 
     def __call__(self, request: Any, /, *, timeout: float, metadata: Any) -> Any:
@@ -53,11 +61,17 @@ class Traced:
         self._report(request, call, started)
         return answer
 
+    def pause_if_too_much(self, code: grpc.StatusCode, asked_seconds: float | None) -> float | None:
+        """Returns how long the service asks to be left alone, None if it does not, or for longer than there is."""
+        if code is not grpc.StatusCode.RESOURCE_EXHAUSTED or asked_seconds is None:
+            return None
+        return asked_seconds if time.monotonic() + asked_seconds < self._until else None
+
     def _report(self, request: Any, call: Any, started: float) -> None:
         if self._is_verbose:
             trailing: dict[str, Any] = dict(call.trailing_metadata() or ())
             milliseconds = (time.monotonic() - started) * 1000
             words = [request.DESCRIPTOR.name.removesuffix("Request"), call.code().name, f"{milliseconds:.1f} ms"]
             self._say("  ".join([*words, f"request {trailing.get(_REQUEST_ID_KEY, '-')}"]))
-        elif call.code() in _NO_ANSWER and not self._failures:
+        elif call.code() in _NO_ANSWER and self._may_repeat and not self._failures:
             self._say(f"{self._address} does not answer; trying for {self._seconds:g} s …")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, Final
 
 import click
@@ -76,6 +77,19 @@ class _TakesFlags(click.Command):
         return [*own[:-1], *flags, *own[-1:]]  # --help stays the last
 
 
+class MayHaveValue(click.Option):
+    """A flag that may be followed by a value, which begins with a digit: other words stand for themselves."""
+
+    def __init__(self, *arguments: Any, alone: str, **attributes: Any) -> None:
+        """`alone` is the value without one."""
+        super().__init__(*arguments, is_flag=False, flag_value=alone, **attributes)
+        self._alone = f"{self.opts[-1]}={alone}"  # the long name
+
+    def spelt_out(self, following: str) -> str | None:
+        """Returns the flag with its value if the word behind it is none."""
+        return None if following[:1].isdigit() else self._alone
+
+
 class Command(_TakesFlags):
     """A command, whose help ends with examples."""
 
@@ -84,6 +98,16 @@ class Command(_TakesFlags):
         attributes["context_settings"] = {**HELP_NAMES, **attributes.get("context_settings", {})}
         super().__init__(*arguments, **attributes)
         self.examples = tuple(examples)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parses a line in which flags may stand anywhere, also those that may have a value."""
+        flags = {name: one for one in self.params if isinstance(one, MayHaveValue) for name in one.opts}
+        end = args.index("--") if "--" in args else len(args)
+        following = [*args[1:end], ""]
+        words = [
+            (flags[word].spelt_out(following[at]) if word in flags else None) for at, word in enumerate(args[:end])
+        ]
+        return super().parse_args(ctx, [new or word for new, word in zip(words, args, strict=False)] + args[end:])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes the examples."""
@@ -100,10 +124,22 @@ class Group(_TakesFlags, click.Group):
     """A noun, whose commands are its verbs."""
 
     command_class = Command
+    elsewhere: Sequence[str] = ()
+    """Names that are known, and not in every list of commands."""
 
     def __init__(self, *arguments: Any, **attributes: Any) -> None:
         attributes["context_settings"] = {**HELP_NAMES, **attributes.get("context_settings", {})}
         super().__init__(*arguments, **attributes)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command that the words begin with, or says which was meant."""
+        name, known = args[0], [*self.list_commands(ctx), *self.elsewhere]
+        if not (ctx.resilient_parsing or name.startswith("-") or name in known):
+            meant = get_close_matches(name, known, 1)
+            ctx.fail(f"No such command '{name}'." + (f" Did you mean '{meant[0]}'?" if meant else ""))
+        return super().resolve_command(ctx, args)
 
 
 def group(name: str) -> Callable[[Callable[..., Any]], Group]:

@@ -67,6 +67,7 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     """Returns whether errors are read by a program. From the words of the line, for it may be wrong elsewhere."""
     chosen = [value for name, value in pairwise(arguments) if name in {"-o", "--output"}]
     chosen += [word.partition("=")[2] for word in arguments if word.startswith("--output=")]
+    chosen += [word.removeprefix("-o") for word in arguments if word.startswith("-o") and word != "-o"]
     return (chosen or [os.environ.get("WHK_OUTPUT", "")])[-1] == "json"
 
 
@@ -83,9 +84,10 @@ def _explain(error: Exception, *, is_json: bool) -> int:
 
 def _explain_usage(error: click.ClickException, *, is_json: bool) -> int:
     message = error.format_message()
-    if isinstance(error, NoArgsIsHelpError):  # the message is the help
-        click.echo(message, err=True)
-        return error.exit_code
+    if isinstance(error, NoArgsIsHelpError):  # the message is the help: the answer to the program's name alone
+        is_alone = error.ctx.parent is None
+        click.echo(message, err=not is_alone)
+        return 0 if is_alone else error.exit_code
     remedy = error.remedy if isinstance(error, Failure) else _usage_remedy(error)
     _write(_lines(message, remedy), failure_as_json(message, error.exit_code, remedy), is_json=is_json)
     return error.exit_code

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property, update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
@@ -34,6 +36,7 @@ _SESSION: Final = "webhook_grpc_cli.session"
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Answer = TypeVar("Answer")
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Response_co = TypeVar("Response_co", covariant=True)
 
@@ -88,13 +91,30 @@ class Session:
         """Returns what prints the answer."""
         from .output.printing import Printer
 
-        fields = [name.strip() for name in self._flags.get("fields", "").split(",")]
-        return Printer(self.form, self.look, [name for name in fields if name], self.say)
+        return Printer(self.form, self.look, self.fields, self.say)
+
+    @property
+    def fields(self) -> list[str]:
+        """Returns the names that --fields gives; none for all."""
+        return [name.strip() for name in self._flags.get("fields", "").split(",") if name.strip()]
 
     def say(self, text: str) -> None:
         """Says something about the answer, on stderr, unless --quiet."""
         if not self.is_quiet:
             click.echo(self.talk.mark(text), err=True)
+
+    @contextmanager
+    def busy(self, text: str) -> Generator[None]:
+        """Begins a line on a terminal while something takes a while; what is said next goes on behind it."""
+        is_shown = self.talk.is_terminal and not (self.is_quiet or self.is_verbose)
+        if is_shown:
+            click.echo(self.talk.mark(text), nl=False, err=True)
+        try:
+            yield
+        except BaseException:
+            if is_shown:
+                click.echo(err=True)
+            raise
 
     def progress(self, total: int | None) -> Progress:
         """Returns what shows how far something is; `total` is None where nobody knows it."""
@@ -117,11 +137,11 @@ class Session:
             raise UsageFailure(f"{question} Nobody can answer here.", remedy="add --yes")
         words = f"{name}: {question}" if name else question
         if name and self.place.profile.get("confirm") == "always":
-            if click.prompt(f"{words} Type the name of the profile", err=True) != name:
+            if answered(lambda: click.prompt(f"{words} Type the name of the profile", err=True)) != name:
                 raise click.Abort
             self._is_confirmed = True  # for all that this line does
-        else:
-            click.confirm(words, abort=True, err=True)
+        elif not answered(lambda: click.confirm(words, err=True)):
+            raise click.Abort
 
     def confirm_change(self, what: str) -> None:
         """Asks before anything is changed, where the profile has `confirm = "always"`. Raises UsageFailure, Abort."""
@@ -179,13 +199,20 @@ class Session:
         if (change := change_of(request)) and not is_confirmed:
             self.printer.check_answer(cast("Message", request))  # before anything is changed
             self.confirm_change(change)
-        from webhook_grpc_client import Refused
+        from webhook_grpc_client import Refused, Unavailable
 
-        traced = Traced(method, self.timeout_seconds, self.place.address, self.say, is_verbose=self.is_verbose)
-        try:
-            return self.client.call(traced, request, may_repeat=may_repeat)
-        except Refused as error:
-            raise self.meant.with_hint(error) from None
+        how = {"is_verbose": self.is_verbose, "may_repeat": may_repeat}
+        traced = Traced(method, self.timeout_seconds, self.place.address, self.say, **how)
+        while True:
+            try:
+                return self.client.call(traced, request, may_repeat=may_repeat)
+            except Refused as error:
+                raise self.meant.with_hint(error) from None
+            except Unavailable as error:  # a call that was too much has done nothing, so it is made again
+                pause = traced.pause_if_too_much(error.code, error.problem.retry_seconds)
+                if may_repeat or pause is None:  # the client has waited already, or it is of no use
+                    raise
+            time.sleep(pause)  # what the service asks for; no signal says when it has room
 
     @cached_property
     def meant(self) -> Meant:
@@ -255,6 +282,15 @@ class Session:
         """Closes the connection, if there is one."""
         if "client" in self.__dict__:
             self.client.close()
+
+
+def answered(ask: Callable[[], Answer]) -> Answer:
+    """Returns what a person types. Ctrl-C ends the line of the question, too. Raises Abort."""
+    try:
+        return ask()
+    except click.Abort:
+        click.echo(err=True)
+        raise
 
 
 def session_of(context: click.Context) -> Session:

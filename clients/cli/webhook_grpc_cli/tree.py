@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Final
@@ -29,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "open": ("open:open_page", "Start the page for browsers, at an id."),
     "completion": ("help:completion", "Print the script that completes lines in a shell."),
     "cheat": ("help:cheat", "Show lines for every day."),
+    "help": ("help:help_of", "Show the help of a command."),
 }
 SERVER: Final[dict[str, str]] = {
     "serve": "Run the service.",
@@ -45,6 +45,7 @@ class Tree(Group):
     """The root: nouns, and with the server's package also what runs the service."""
 
     show_flags = True
+    elsewhere = (*SERVER, "--version")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names of all commands that there are."""
@@ -57,16 +58,6 @@ class Tree(Group):
             module, _, attribute = COMMANDS[cmd_name][0].partition(":")
             return getattr(import_module(f"webhook_grpc_cli.commands.{module}"), attribute)
         return _of_server(ctx, cmd_name) if cmd_name in SERVER else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Finds the command that a line begins with, or says which was meant."""
-        name, known = args[0], self.list_commands(ctx)
-        if not (ctx.resilient_parsing or name.startswith("-") or name in known or name in SERVER):
-            meant = get_close_matches(name, known, 1)
-            ctx.fail(f"No such command '{name}'." + (f" Did you mean '{meant[0]}'?" if meant else ""))
-        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes what there is, without importing any of it."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from webhook_grpc_cli.output.look import latency_text
+from webhook_grpc_cli.output.look import latency_text, span_text
 from webhook_grpc_cli.output.things import answer_text, seconds_of, status
 from webhook_grpc_cli.values import plain
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .session import Session
 
 _PENDING = 1  # DELIVERY_STATUS_PENDING
+_ORDINALS = {2: "second attempt", 3: "third attempt"}
 
 
 def ended_deliveries(
@@ -55,10 +56,16 @@ def change_line(delivery: Any, name: Callable[[int], str]) -> str:
     value = plain(delivery)
     mark = status(value, None).text.partition(" ")[0]  # pyright: ignore[reportArgumentType] - it is not looked at
     last = value.get("last_attempt")
-    words = [f"  {mark} {name(delivery.webhook_id):<18}"]
+    words = [f"  {mark} {name(delivery.webhook_id):<16}"]
     if last:
-        words += [f"{answer_text(last):<9}", f"{latency_text(seconds_of(last, 'latency') or 0):>8}"]
+        words += [f"{answer_text(last):<9}", f"{latency_text(seconds_of(last, 'latency') or 0):>7} {_after(delivery)}"]
+    return "  ".join(words).rstrip()
+
+
+def _after(delivery: Any) -> str:
+    """Returns when the next attempt is due, else which attempt it was, if that was not the first."""
     if delivery.HasField("next_attempt_time"):
         wait = delivery.next_attempt_time.ToDatetime() - delivery.update_time.ToDatetime()
-        words += [f"next in {latency_text(max(0.0, wait.total_seconds()))}"]
-    return "  ".join(words).rstrip()
+        return f"  next in {span_text(max(0.0, wait.total_seconds()))} …"
+    number = delivery.last_attempt.attempt_number
+    return "" if number < 2 else f"  {_ORDINALS.get(number, f'attempt {number}')}"

@@ -11,7 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypedDict, TypeVar
 
 from webhook.v1 import service_pb2
 
@@ -56,6 +56,17 @@ class PublisherLimits:
     """How long a batch that is not full waits for more events."""
     patience_seconds: float = 300.0
     """How long an event is tried while the service is away or overloaded; then its future raises Unavailable."""
+
+
+class PublisherBounds(TypedDict, total=False):
+    """The fields of PublisherLimits, for those who write only some."""
+
+    max_waiting: int
+    max_waiting_bytes: int
+    batches_at_once: int
+    batch_events: int
+    linger_seconds: float
+    patience_seconds: float
 
 
 @dataclass(slots=True, eq=False)

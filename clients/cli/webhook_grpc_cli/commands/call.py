@@ -17,6 +17,7 @@ from webhook.v1 import service_pb2
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.inputs import text_given
+from webhook_grpc_cli.output import fields
 from webhook_grpc_cli.output.kind import Kind
 from webhook_grpc_cli.output.printing import Printer, write_line
 from webhook_grpc_cli.reading import SHOWN_AS, Misread, read_into
@@ -67,11 +68,12 @@ def call(session: Session, method: str | None, request: str, is_list: bool, desc
 
 
 def _call(session: Session, method: MethodDescriptor, request: Any) -> None:
-    printer = Printer("json", session.look)
+    printer = Printer("json", session.look, session.fields)
+    fields.check(session.fields, fields.members(method.output_type))
     stub = getattr(session.stub, method.name)
     if method.server_streaming:
         for message in session.stream(stub, request):
-            printer.one(_ANYTHING, message)
+            write_line(printer.streamed(_ANYTHING, message))
             sys.stdout.flush()  # whoever reads a stream through a pipe wants each message now
         return
     may_repeat = bool(_READS.match(method.name)) or bool(getattr(request, "request_id", ""))

@@ -14,7 +14,7 @@ from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.kinds import ID
 from webhook_grpc_cli.output.kind import Kind
 from webhook_grpc_cli.output.look import is_terminal
-from webhook_grpc_cli.session import Session, with_session
+from webhook_grpc_cli.session import Session, answered, with_session
 
 from .options import waiting
 
@@ -60,8 +60,7 @@ def _check(session: Session, customer: int, typed: int | None) -> None:
     if typed is None:
         if not is_terminal(sys.stdin) or not session.talk.is_terminal:
             raise UsageFailure("nobody can type the customer's number here", remedy=f"--yes-delete-customer {customer}")
-        typed = click.prompt(
-            f"Type the number of the customer whose data is deleted for good ({customer})", type=int, err=True
-        )
+        words = f"Type the number of the customer whose data is deleted for good ({customer})"
+        typed = answered(lambda: click.prompt(words, type=int, err=True))
     if typed != customer:
         raise UsageFailure(f"{typed} is not {customer}; nothing is deleted")

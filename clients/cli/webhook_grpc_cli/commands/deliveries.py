@@ -93,7 +93,7 @@ def get(session: Session, delivery_id: str, body: bool) -> None:
         "webhook-grpc deliveries attempts --outcome timeout,http_error --since 1h -o json",
     ],
 )
-@click.argument("delivery_id", metavar="[ID]", default="", shell_complete=delivery_ids)
+@click.argument("delivery_id", metavar="[ID|-]", default="", shell_complete=delivery_ids)
 @click.option(
     "--outcome",
     "outcomes",
@@ -108,14 +108,18 @@ def get(session: Session, delivery_id: str, body: bool) -> None:
 def attempts(
     session: Session, delivery_id: str, outcomes: tuple[str, ...], limit: int, is_all: bool, **given: Any
 ) -> None:
-    """List attempts, newest first: of one delivery, or of all that the filters let through."""
-    request = service_pb2.ListDeliveryAttemptsRequest(delivery_id=delivery_id)
-    _fill(request, given)
-    request.outcomes.extend(enum_number(delivery_pb2.AttemptOutcome, word) for word in outcomes)
-    found = session.listed(session.stub.ListDeliveryAttempts, request, "attempts")
-    session.print_list(ATTEMPTS, found, None if is_all else limit)
-    if delivery_id and session.printer.is_for_people:
-        _say_what_follows(session, delivery_id)
+    """List attempts, newest first: of one delivery, of those on stdin (`-`), or of all that the filters let through."""
+
+    def act(one: str) -> None:
+        request = service_pb2.ListDeliveryAttemptsRequest(delivery_id=one)
+        _fill(request, given)
+        request.outcomes.extend(enum_number(delivery_pb2.AttemptOutcome, word) for word in outcomes)
+        found = session.listed(session.stub.ListDeliveryAttempts, request, "attempts")
+        session.print_list(ATTEMPTS, found, None if is_all else limit)
+        if one and session.printer.is_for_people:
+            _say_what_follows(session, one)
+
+    for_each(session, ids_given([delivery_id]), act)
 
 
 def _say_what_follows(session: Session, delivery_id: str) -> None:

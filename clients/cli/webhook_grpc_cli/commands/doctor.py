@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Final
 
 import click
 
 from webhook_grpc_cli.doctoring.results import Result, lines, summary
 from webhook_grpc_cli.failures import FAILED, UsageFailure
 from webhook_grpc_cli.flags import Command
-from webhook_grpc_cli.output.printing import text_of, write_line
+from webhook_grpc_cli.output.kind import Column, Kind
 from webhook_grpc_cli.session import Session, with_session
-from webhook_grpc_cli.values import json_text
+
+_VALUES: Final = ("check", "state", "detail", "remedy")
+_RESULT: Final = Kind("check", [Column(name, name) for name in _VALUES], more=dict.fromkeys(_VALUES, ""))
 
 
 @click.command("doctor", cls=Command, examples=["webhook-grpc doctor", "webhook-grpc doctor -o json"])
@@ -27,18 +30,19 @@ def doctor(session: Session, is_server: bool) -> int:
     if is_server and find_spec("webhook_grpc") is None:
         raise UsageFailure("--server looks at the server, the package webhook-grpc, which is not installed here")
     found: list[Result] = []
-    for result in _results(session, is_server=is_server):
-        found.append(result)
-        values = (result.check, result.state, result.detail, result.remedy)
-        if session.form == "table":
+
+    def noted() -> Iterator[Result]:
+        for result in _results(session, is_server=is_server):
+            found.append(result)
+            yield result
+
+    if session.printer.has_own_lines:
+        for result in noted():
             for line in lines(result, session.look.width):
                 session.printer.sentence(line)
-        elif session.form == "json":
-            write_line(json_text(dict(zip(("check", "state", "detail", "remedy"), values, strict=True))))
-        else:
-            write_line("\t".join(map(text_of, values)))
-    if session.form == "table":
         session.printer.sentence(summary(found))
+    else:
+        session.printer.several(_RESULT, ({name: getattr(one, name) for name in _VALUES} for one in noted()))
     return FAILED if any(result.state == "problem" for result in found) else 0
 
 

@@ -18,7 +18,7 @@ from webhook_grpc_cli.inputs import text_given
 from webhook_grpc_cli.kinds import FILE, MOMENT, pairs
 from webhook_grpc_cli.names import Names
 from webhook_grpc_cli.output.kind import Kind
-from webhook_grpc_cli.output.look import is_terminal, span_text
+from webhook_grpc_cli.output.look import is_terminal, latency_text
 from webhook_grpc_cli.output.things import EVENTS, EVENTS_WITH_DATA, EXPLANATIONS
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import timestamp
@@ -97,7 +97,7 @@ def _wait(session: Session, published: service_pb2.PublishEventResponse, seconds
     ended = ended_deliveries(session, seconds, count, since, note, event_id=published.event_id)
     good = sum(delivery.status == _SUCCEEDED for delivery in ended)
     took = (datetime.now(UTC) - started).total_seconds()
-    session.say(f"{good} of {count} delivered in {span_text(took)}")
+    session.say(f"{good} of {count} delivered in {latency_text(took)}")
     if good < count:
         session.say(f"  try: webhook-grpc events explain {published.event_id}")
         raise click.exceptions.Exit(ANSWER_IS_NO)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -34,6 +35,21 @@ webhook-grpc call --list
 def cheat() -> None:
     """Show lines for every day."""
     write_line(CHEAT.rstrip("\n"))
+
+
+@click.command("help", cls=Command, examples=["webhook-grpc help webhooks create", "webhook-grpc help | grep replays"])
+@click.argument("words", nargs=-1, metavar="[COMMAND]…")
+@click.pass_context
+def help_of(context: click.Context, words: Sequence[str]) -> None:
+    """Show the help of a command: the same as --help behind it."""
+    place = context.find_root()
+    for word in words:
+        if not isinstance(place.command, click.Group):
+            context.fail(f"`{place.command_path}` has no command `{word}`")
+        name, command, _ = place.command.resolve_command(place, [word])
+        assert command is not None, "else it has failed"
+        place = click.Context(command, parent=place, info_name=name)
+    write_line(place.get_help())
 
 
 @click.command(

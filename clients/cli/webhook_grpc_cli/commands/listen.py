@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import click
@@ -16,13 +17,12 @@ import click
 from webhook_grpc_cli.failures import INTERRUPTED, Failure, UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.kinds import FILE, SECONDS
-from webhook_grpc_cli.listening.arrivals import INDENT, Handled, Tally, as_json, judged, lines
+from webhook_grpc_cli.listening.arrivals import ARRIVAL, INDENT, Handled, Tally, as_json, judged, lines
 from webhook_grpc_cli.listening.forwarding import Forwarder
 from webhook_grpc_cli.listening.receiver import Answer, Arrival, LocalReceiver
 from webhook_grpc_cli.output.look import latency_text
 from webhook_grpc_cli.output.printing import write_line
-from webhook_grpc_cli.session import Session, with_session
-from webhook_grpc_cli.values import json_text
+from webhook_grpc_cli.session import Session, answered, with_session
 
 from .options import filters
 from .verify import secret_in
@@ -65,6 +65,7 @@ def listen(session: Session, **options: Any) -> int:
         raise UsageFailure("--url needs --create")
     if options["delay"] > _DELAY_SECONDS_MAX:
         raise UsageFailure("--delay is at most 60s")
+    session.printer.check(ARRIVAL)
     listening = _Listening(session, options)
     with _ending(listening.ended):
         (listening.pull if options["pull"] else listening.receive)()
@@ -130,14 +131,13 @@ class _Listening:
         return self._forward(arrival) if self._forward else Answer(self._options["answer"])
 
     def _print(self, handled: Handled) -> None:
-        if self.session.form == "table":
+        printer = self.session.printer
+        if printer.has_own_lines:
             self._write(lines(handled, self.session.look))
-        elif self.session.form == "id":
-            self._write([handled.arrival.headers.get("webhook-id", "")])
         else:
-            value = as_json(handled)
-            texts = "\t".join(map(str, list(value.values())[:-1]))
-            self._write([json_text(value) if self.session.form == "json" else texts])
+            with self._printing:
+                text = printer.streamed(ARRIVAL, as_json(handled))
+            self._write([text])
 
     def _write(self, texts: Sequence[str]) -> None:
         try:
@@ -150,7 +150,7 @@ class _Listening:
 
     def say(self, text: str) -> None:
         """Prints what the service does next, for people."""
-        if self.session.form == "table":
+        if self.session.printer.has_own_lines:
             self._write([INDENT + self.session.look.mark(text)])
 
     # --- the two ways ------------------------------------------------------------------------------------------------
@@ -189,9 +189,8 @@ class _Listening:
             self._is_ready = True
             took = latency_text(max(0.0, self._tested_at - started))
             with contextlib.closing(Follower(session, webhook, self.say)) as follower:
-                self._say_ready(
-                    f'Ready. Webhook {webhook.webhook_id} "{name}" (deleted at the end), a test came in after {took}.'
-                )
+                which = f'Webhook {webhook.webhook_id} "{name}" (deleted at the end)'
+                self._say_ready(f"Ready. {which}, a test of it came in after {took}.")
                 self._until_end(follower.check)
         finally:
             temporary.delete(session, webhook)
@@ -209,7 +208,7 @@ class _Listening:
             words = f'webhook {webhook.webhook_id} "{webhook.name}" was left behind by an earlier listen'
             if not (self.session.talk.is_terminal or self.session.is_yes):
                 self.session.say(f"{words}: webhook-grpc webhooks delete {webhook.webhook_id}")
-            elif self.session.is_yes or click.confirm(f"{words}. Delete it?", err=True):
+            elif self.session.is_yes or answered(partial(click.confirm, f"{words}. Delete it?", err=True)):
                 temporary.delete(self.session, webhook)
 
     def _until_end(self, check: Callable[[], None]) -> None:

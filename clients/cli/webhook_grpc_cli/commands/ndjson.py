@@ -20,6 +20,7 @@ import click
 
 from webhook_grpc_cli.failures import INTERRUPTED, PARTLY, UsageFailure
 from webhook_grpc_cli.output.escaping import escaped
+from webhook_grpc_cli.output.kind import Kind
 from webhook_grpc_cli.reading import members
 from webhook_grpc_cli.values import json_text
 
@@ -39,6 +40,7 @@ _MEMBERS: Final[dict[str, tuple[type, str]]] = {
 }
 _KNOWN: Final = frozenset({"data", *_MEMBERS})
 _MARK: Final = codecs.BOM_UTF8.decode()  # what some programs write before the first line
+_RUN: Final = Kind("run", (), more=dict.fromkeys(("published", "duplicates", "refused", "run"), ""))
 _Waiting = tuple[int, "Future[Any]"]
 
 
@@ -94,6 +96,7 @@ class Ndjson:
         self._published = self._duplicates = self._refused = 0
         self._has_begun = False
         self._progress: Progress | None = None
+        self._total: int | None = None
 
     def publish(self, batch: int, in_flight: int) -> None:
         """Publishes all lines. Ctrl-C: what is on its way is finished, and the way to go on is said; twice: ends."""
@@ -117,10 +120,12 @@ class Ndjson:
             batch_events=batch,
             patience_seconds=self._session.timeout_seconds,
         )
+        self._session.printer.check(_RUN)
         self._session.confirm_change(f"publish the lines of {self._path}")
         lines = stack.enter_context(self._opened())
         self._errors = stack.enter_context(self._errors_file())
-        self._progress = stack.enter_context(self._session.progress(self._total()))
+        self._total = self._counted()
+        self._progress = stack.enter_context(self._session.progress(self._total))
         publisher = stack.enter_context(self._session.client.publisher(limits))
         waiting: deque[_Waiting] = deque()
         self._has_begun = True
@@ -149,13 +154,17 @@ class Ndjson:
     def _say_how_to_go_on(self) -> None:
         self._session.say(f"to go on: the same command with --run {self._run}, which publishes nothing twice")
 
-    def _total(self) -> int | None:
+    def _counted(self) -> int | None:
+        """Returns how many lines there are, where that is for anybody to see and the file can be read twice."""
         if self._path == "-" or not self._session.talk.is_terminal:
             return None
         if not Path(self._path).is_file():  # a pipe: nothing may be read ahead, and to open it again may block
             return None
+        count, last = 0, b"\n"
         with Path(self._path).open("rb") as file:
-            return sum(part.count(b"\n") for part in iter(partial(file.read, LINE_BYTES_MAX), b""))
+            for part in iter(partial(file.read, LINE_BYTES_MAX), b""):
+                count, last = count + part.count(b"\n"), part[-1:]
+        return count + (last != b"\n")
 
     def _take(self, publisher: Any, waiting: deque[_Waiting], number: int, line: bytes) -> None:
         try:
@@ -178,11 +187,15 @@ class Ndjson:
             hint = self._session.meant.hint(error.reason, error.message)
             message = f"{error.message}.{hint}" if hint else error.message
             self._refuse(number, error.reason, message, [(field, text + hint) for field, text in error.violations])
-            return
-        self._published += not answer.duplicate
-        self._duplicates += answer.duplicate
+        else:
+            self._published += not answer.duplicate
+            self._duplicates += answer.duplicate
+        self._show(number)
+
+    def _show(self, done: int) -> None:
         if self._progress is not None:
-            self._progress.show(number, f"run {self._run} · {self._refused} refused")
+            words = f"run {self._run} · {done:,}" + (f" of {self._total:,}" if self._total else "")
+            self._progress.show(done, words, *self._progress.rate_and_left(done), f"{self._refused:,} refused")
 
     def _refuse(self, number: int, reason: str, message: str, violations: Any) -> None:
         self._refused += 1
@@ -198,8 +211,8 @@ class Ndjson:
 
     def _end(self, *, interrupted: bool) -> None:
         counts = {"published": self._published, "duplicates": self._duplicates, "refused": self._refused}
-        if self._session.form == "json":
-            click.echo(json_text({**counts, "run": self._run}))
+        if self._session.form in {"json", "id"} or self._session.fields:
+            self._session.printer.one(_RUN, {**counts, "run": self._run})
         else:
             words = " · ".join(f"{name} {count:,}" for name, count in counts.items())
             self._session.printer.sentence(f"{words}   run {self._run}")

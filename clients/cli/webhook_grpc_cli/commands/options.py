@@ -9,6 +9,7 @@ import click
 
 from webhook_grpc_cli.completing import event_ids, event_types, webhook_ids, words_of
 from webhook_grpc_cli.failures import PARTLY, lines_of
+from webhook_grpc_cli.flags import MayHaveValue
 from webhook_grpc_cli.kinds import ID, MOMENT, SECONDS, numbers, split, words
 from webhook_grpc_cli.output.escaping import escaped
 from webhook_grpc_cli.session import Session
@@ -102,7 +103,7 @@ def filters(*wanted: Filter, statuses: Sequence[str] = ()) -> Callable[[F], F]:
 def waiting(function: F) -> F:
     """Adds -w, which may have a duration; the command gets `wait`, None for not at all."""
     return click.option(
-        "-w", "--wait", type=SECONDS, is_flag=False, flag_value="60s", metavar="[60s]", help="Wait for the end."
+        "-w", "--wait", cls=MayHaveValue, alone="60s", type=SECONDS, metavar="[60s]", help="Wait for the end."
     )(function)
 
 

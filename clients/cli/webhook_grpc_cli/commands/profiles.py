@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from typing import Final
 
 import click
 
@@ -12,12 +13,22 @@ from webhook_grpc_cli.completing import profile_names
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.given import given
+from webhook_grpc_cli.output.kind import Column, Kind
 from webhook_grpc_cli.output.look import is_terminal
-from webhook_grpc_cli.output.printing import write_line
 from webhook_grpc_cli.places import ADDRESS
 from webhook_grpc_cli.profiles import TEXTS, Profile
 from webhook_grpc_cli.session import Session, session_of, with_session
-from webhook_grpc_cli.values import json_text
+
+_PROFILE: Final = Kind(
+    "name",
+    (
+        Column("Profile", "name"),
+        Column("Address", "address", is_whole=True),
+        Column("In use", "in_use", lambda value, _: "●" if value["in_use"] else ""),
+    ),
+    more=dict.fromkeys(("name", "address", "in_use"), ""),
+)
+_ANYTHING: Final = Kind("", ())
 
 
 @group("profiles")
@@ -32,19 +43,12 @@ def profiles() -> None:
 @with_session
 def list_profiles(session: Session) -> None:
     """List profiles; the one in use is marked."""
-    known = session.place.profiles
-    for name, profile in known.by_name.items():
-        address, is_used = profile.get("address", ADDRESS), name == session.place.profile_name
-        if session.form == "json":
-            write_line(json_text({"name": name, "address": address, "in_use": is_used}))
-        elif session.form == "id":
-            write_line(name)
-        else:
-            mark = session.look.mark("●" if is_used else "")
-            write_line(
-                "\t".join([name, address, mark] if session.form == "tsv" else [f"{mark or ' '} {name}  {address}"])
-            )
-    if not known.by_name:
+    known, used = session.place.profiles.by_name, session.place.profile_name
+    shown = (
+        {"name": name, "address": profile.get("address", ADDRESS), "in_use": name == used}
+        for name, profile in known.items()
+    )
+    if not session.printer.several(_PROFILE, shown):
         session.say("there are none; webhook-grpc profiles add NAME -a HOST:PORT")
 
 
@@ -125,11 +129,7 @@ def show(session: Session, name: str | None) -> None:
         shown = {key: f"{item.value} ({item.source})" for key, item in found.items() if item.value is not None}
         shown["token"] = f"from {place.token_source}" if place.token_source else "none"
         shown["profile"] = place.profile_name or "none"
-    if session.form == "json":
-        write_line(json_text(shown))
-        return
-    for key, value in shown.items():
-        write_line(f"{key}\t{value}" if session.form == "tsv" else f"{key:<13}  {value}")
+    session.printer.one(_ANYTHING, shown)
 
 
 @profiles.command("remove", examples=["webhook-grpc profiles remove old", "webhook-grpc profiles remove local -q"])

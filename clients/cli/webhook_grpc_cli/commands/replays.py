@@ -15,6 +15,7 @@ from webhook_grpc_cli.completing import replay_ids
 from webhook_grpc_cli.failures import ANSWER_IS_NO
 from webhook_grpc_cli.flags import group
 from webhook_grpc_cli.kinds import ID
+from webhook_grpc_cli.names import Names
 from webhook_grpc_cli.output.things import REPLAYS
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import enum_number, known_words, timestamp
@@ -83,12 +84,15 @@ def run_replay(
 def _counted(session: Session, replay: replay_pb2.Replay) -> replay_pb2.Replay:
     """Returns the replay as it would be, and says so."""
     request = service_pb2.CreateReplayRequest(replay=replay, dry_run=True)
-    counted = session.call(session.stub.CreateReplay, request, may_repeat=True)
+    with session.busy("Counting … "):
+        counted = session.call(session.stub.CreateReplay, request, may_repeat=True)
     is_whole = not counted.HasField("progress_time") or (
         counted.progress_time.ToNanoseconds() >= counted.end_time.ToNanoseconds()
     )
     count = counted.delivery_count
     words = f"would send {count:,} {'delivery' if count == 1 else 'deliveries'}"
+    if replay.webhook_ids:  # else nobody says which
+        words += f" to {', '.join(map(Names(session), replay.webhook_ids))}"
     at_least = (
         "" if is_whole else f"at least, counted up to {session.look.clock(counted.progress_time.ToDatetime(UTC))}"
     )
@@ -99,13 +103,26 @@ def _counted(session: Session, replay: replay_pb2.Replay) -> replay_pb2.Replay:
 def _waited(session: Session, replay: replay_pb2.Replay, seconds: float, counted: int) -> replay_pb2.Replay:
     """Looks at a replay until it has ended or the time is over. Ctrl-C leaves it running."""
     until, pause = time.monotonic() + seconds, threading.Event()
-    with session.progress(max(counted, replay.delivery_count) or None) as progress:
-        while (replay.status == _RUNNING or replay.pending_count) and time.monotonic() < until:
-            pause.wait(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))  # no signal says that it has moved on
-            request = service_pb2.GetReplayRequest(replay_id=replay.replay_id)
-            replay = session.call(session.stub.GetReplay, request, may_repeat=True)
-            progress.show(replay.delivery_count - replay.pending_count, _words(replay))
+    hint = "Ctrl-C leaves it running" if session.talk.is_terminal else ""
+    try:
+        with session.progress(max(counted, replay.delivery_count) or None) as progress:
+            while (replay.status == _RUNNING or replay.pending_count) and time.monotonic() < until:
+                done, total = replay.delivery_count - replay.pending_count, max(counted, replay.delivery_count)
+                progress.show(done, _words(replay), _looked_at(session, replay), hint, total=total)
+                pause.wait(min(LOOK_SECONDS, max(0.0, until - time.monotonic())))  # no signal says that it has moved on
+                request = service_pb2.GetReplayRequest(replay_id=replay.replay_id)
+                replay = session.call(session.stub.GetReplay, request, may_repeat=True)
+    except KeyboardInterrupt:
+        session.say(f"it goes on; to follow it: webhook-grpc replays get {replay.replay_id} --wait")
+        raise
     return replay
+
+
+def _looked_at(session: Session, replay: replay_pb2.Replay) -> str:
+    """Returns how far it has gone through its window, empty if it is at the end."""
+    if not replay.HasField("progress_time") or replay.progress_time.ToNanoseconds() >= replay.end_time.ToNanoseconds():
+        return ""
+    return f"looked at up to {session.talk.clock(replay.progress_time.ToDatetime(UTC)).rpartition('.')[0]}"
 
 
 def _words(replay: replay_pb2.Replay) -> str:

@@ -65,7 +65,7 @@ def _follow(session: Session, changes: Changes, figures: Figures, interval: floa
         worker.start()
     try:
         with ExitStack() as stack:
-            screen, done = screen_of(session, stack, Acts(session, figures)), 0
+            screen, done = screen_of(session, stack, Acts(session, figures), changes.last_of), 0
             while rounds is None or done < rounds:
                 screen.wait(interval, failed)
                 for worker in workers:

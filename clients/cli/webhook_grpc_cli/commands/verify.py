@@ -13,9 +13,8 @@ import click
 from webhook_grpc_cli.failures import ANSWER_IS_NO, UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.kinds import FILE, SECONDS
-from webhook_grpc_cli.output.printing import text_of, write_line
+from webhook_grpc_cli.output.kind import Column, Kind
 from webhook_grpc_cli.session import Session, with_session
-from webhook_grpc_cli.values import json_text
 from webhook_grpc_cli.verifying.findings import Clock, Finding, findings, is_right
 from webhook_grpc_cli.verifying.requests import HeaderMalformed, Received, parsed_headers
 from webhook_grpc_cli.verifying.sent import difference, secret_difference, sent_body
@@ -23,6 +22,8 @@ from webhook_grpc_cli.verifying.sent import difference, secret_difference, sent_
 _BODY_BYTES_MAX: Final = 1024 * 1024  # the service's own are at most 257 KiB
 _SMALL_BYTES_MAX: Final = 64 * 1024  # headers, a secret
 _MARKS: Final = {"right": "✓", "missing": "·"}
+_VALUES: Final = ("header", "state", "detail", "causes")
+_FINDING: Final = Kind("header", [Column(name, name) for name in _VALUES], more=dict.fromkeys(_VALUES, ""))
 
 
 @click.command(
@@ -58,6 +59,7 @@ def verify(session: Session, body: str, secrets: Sequence[str], **request: Any) 
     """
     received = Received(_headers(request["lines"], request["headers"]), _content(body, _BODY_BYTES_MAX))
     texts = [secret_in(path) for path in secrets]
+    session.printer.check(_FINDING)
     results = findings(received, texts, Clock(time.time(), request["tolerance"]))
     if request["delivery_id"]:
         results += _compared(session, request["delivery_id"], received, texts)
@@ -66,11 +68,9 @@ def verify(session: Session, body: str, secrets: Sequence[str], **request: Any) 
 
 
 def _print(session: Session, results: Sequence[Finding]) -> None:
-    if session.form != "table":
-        for finding in results:
-            values = (finding.header, finding.state, finding.detail, list(finding.causes))
-            names = dict(zip(("header", "state", "detail", "causes"), values, strict=True))
-            write_line(json_text(names) if session.form == "json" else "\t".join(map(text_of, values)))
+    if not session.printer.has_own_lines:
+        shown = ({**{name: getattr(one, name) for name in _VALUES}, "causes": list(one.causes)} for one in results)
+        session.printer.several(_FINDING, shown)
         return
     for first in range(0, len(results), 2):
         session.printer.sentence("".join(map(_words, results[first : first + 2])).rstrip())

@@ -15,7 +15,6 @@ from webhook.v1 import delivery_pb2, service_pb2
 from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.kinds import FILE, SECONDS
-from webhook_grpc_cli.output.printing import write_line
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import json_text, known_words, time_text
 from webhook_grpc_cli.watching.lines import DELIVERY, is_problem, line
@@ -70,7 +69,12 @@ def watch(session: Session, **options: Any) -> None:
 
 def _run(session: Session, path: Path | None, options: dict[str, Any]) -> None:
     status = Status(
-        session.talk, session.place.address, ",".join(options["event_types"]), path, is_quiet=session.is_quiet
+        session.talk,
+        session.place.address,
+        ",".join(options["event_types"]),
+        path,
+        is_quiet=session.is_quiet,
+        goes_on_after_gap=options["snapshot"],
     )
     listener = _WithCursor(status) if options["with_cursor"] else status
     stream = ObservedStream(session.stub.WatchDeliveries, options["heartbeat"], listener)
@@ -118,11 +122,10 @@ def _print_all(
 
 
 def _printing(session: Session, status: Status) -> Callable[[delivery_pb2.Delivery], None]:
-    if session.form != "table":
+    if not session.printer.has_own_lines:
 
         def print_value(delivery: delivery_pb2.Delivery) -> None:
-            session.printer.several(DELIVERY, [delivery])
-            sys.stdout.flush()
+            status.write(sys.stdout, session.printer.streamed(DELIVERY, delivery))
 
         return print_value
     names = WebhookNames(session)
@@ -139,10 +142,10 @@ class _WithCursor:
 
     def __init__(self, status: Status) -> None:
         self.received, self.lost = status.received, status.lost
+        self._write = status.write
 
     def finished(self, message: service_pb2.WatchDeliveriesResponse) -> None:
         """Prints the cursor; a snapshot has none until its end."""
         if message.cursor:
             cursor = base64.b64encode(message.cursor).decode("ascii")
-            write_line(json_text({"cursor": cursor, "server_time": time_text(message.server_time)}))
-            sys.stdout.flush()
+            self._write(sys.stdout, json_text({"cursor": cursor, "server_time": time_text(message.server_time)}))

@@ -159,14 +159,15 @@ def _move_secret(file: IO[str], webhook: webhook_pb2.Webhook) -> None:
 
 
 def _show_secret(session: Session, webhook: webhook_pb2.Webhook, *, is_wanted: bool) -> None:
-    """Shows a secret on a terminal, or where it is wanted; in JSON it stands in the object."""
-    if not webhook.secret or session.form == "json":
+    """Shows a secret on a terminal, or where it is wanted. In JSON it is in the object, or --fields leaves it out."""
+    is_json = session.form == "json"
+    if not webhook.secret or (is_json and "secret" in (session.fields or ["secret"])):
         return
-    if session.look.is_terminal or is_wanted:
+    if (session.look.is_terminal or is_wanted) and not is_json:
         session.printer.sentence(f"Secret  {webhook.secret}      shown only this once")
     else:
         session.say(
-            "the secret is not shown in a pipe; for a new one: "
+            "the secret is not shown here; for a new one: "
             f"webhook-grpc webhooks rotate-secret {webhook.webhook_id} --secret-out FILE"
         )
 
@@ -368,6 +369,7 @@ def rotate_secret(session: Session, webhook_id: int, overlap: float | None, leak
 @with_session
 def test(session: Session, webhook_id: int, data: str | None, event_type: str, event_id: str | None) -> None:
     """Send a test now, and show what the receiver answers. The status is 9 if that is no success."""
+    session.printer.check(_TESTED)
     request = service_pb2.TestWebhookRequest(webhook_id=webhook_id, event_type=event_type)
     if data is not None:
         request.data_json = text_given(data)

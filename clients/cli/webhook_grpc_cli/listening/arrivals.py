@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from webhook_grpc_cli.output.escaping import escaped
+from webhook_grpc_cli.output.kind import ANY, Column, Kind
 from webhook_grpc_cli.output.look import Look, latency_text
 from webhook_grpc_cli.output.printing import NOTHING
 from webhook_grpc_cli.values import RawJson
@@ -23,6 +24,15 @@ INDENT: Final = " " * 14
 _SEEN_MAX: Final = 10_000
 _WORDS_MAX: Final = 60  # of a failed answer, on the request's own line
 _MARKS: Final = {"right": "✓", "missing": "·"}
+_VALUES: Final = (
+    "time", "event_type", "event_id", "delivery_id", "attempt", "bytes", "signatures", "status", "latency", "problem",
+    "seen_before",
+)  # fmt: skip
+ARRIVAL: Final = Kind(
+    "event_id",
+    [Column(name, name) for name in _VALUES],
+    more={**dict.fromkeys((*_VALUES, "data"), ""), "signatures": ANY},
+)
 
 
 class Tally:

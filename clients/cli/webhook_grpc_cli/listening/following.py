@@ -56,8 +56,9 @@ class Follower:
     def finished(self, message: service_pb2.WatchDeliveriesResponse) -> None:
         """Does nothing: no cursor is kept."""
 
-    def lost(self) -> None:
+    def lost(self, gap: str) -> None:
         """Does nothing: a connection that comes back at once is no silence."""
+        del gap
 
     def check(self) -> None:
         """Says so if the service has been silent for more than two heartbeats; opens a dead stream again."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,8 @@ _ASCII: Final = {
     "↑": "^", "↓": "v", "⏎": "Enter", "▸": ">",
 }  # fmt: skip
 _TO_ASCII: Final = str.maketrans(_ASCII)
+_WITHOUT_UNICODE: Final = frozenset({"C", "POSIX"})
+_COERCED: Final = frozenset({"C.UTF-8", "C.utf8", "UTF-8"})  # what Python writes into LC_CTYPE where the locale is C
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,22 @@ def is_terminal(stream: TextIO) -> bool:
 def look_of(stream: TextIO, colour: str, environment: Mapping[str, str], *, is_utc: bool) -> Look:
     """Returns how a stream is written: `colour` is always, never or auto; a flag wins over the environment."""
     terminal = is_terminal(stream)
-    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
     return Look(
         is_terminal=terminal,
         has_colour=_has_colour(colour, environment, is_terminal=terminal),
-        has_unicode=encoding.startswith("utf"),
-        width=_width(terminal, environment),
+        has_unicode=_has_unicode(stream, environment),
+        width=width_of(stream, environment),
         is_utc=is_utc,
         now=datetime.now(UTC),
     )
+
+
+def _has_unicode(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Returns whether marks beyond ASCII are shown. In the locale C Python writes UTF-8 all the same (PEP 538, 540)."""
+    encoding = (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "")
+    kind = environment.get("LC_CTYPE", "")
+    names = [environment.get("LC_ALL"), "" if kind in _COERCED else kind, environment.get("LANG")]
+    return encoding.startswith("utf") and next(filter(None, names), "") not in _WITHOUT_UNICODE
 
 
 def _has_colour(colour: str, environment: Mapping[str, str], *, is_terminal: bool) -> bool:
@@ -80,12 +88,13 @@ def _has_colour(colour: str, environment: Mapping[str, str], *, is_terminal: boo
     return is_terminal and environment.get("TERM") != "dumb"
 
 
-def _width(terminal: bool, environment: Mapping[str, str]) -> int:
+def width_of(stream: TextIO, environment: Mapping[str, str]) -> int:
+    """Returns how many characters a line of the stream has now: a window may be made wider or narrower."""
     columns = environment.get("COLUMNS", "")
     if columns.isdigit() and 0 < int(columns) < 10_000:
         return int(columns)
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or WIDTH_USUAL if terminal else WIDTH_USUAL
+        return os.get_terminal_size(stream.fileno()).columns or WIDTH_USUAL
     except (OSError, ValueError):
         return WIDTH_USUAL
 

@@ -37,11 +37,17 @@ class Printer:
         self._fields = tuple(fields)
         self._say = say
         self._left_out: tuple[str, ...] = ()
+        self._widths: dict[str, int] = {}
 
     @property
     def is_for_people(self) -> bool:
         """Returns whether sentences may stand in the answer."""
         return self.form == "table"
+
+    @property
+    def has_own_lines(self) -> bool:
+        """Returns whether a command writes lines of its own making, for people, and not the fields that are chosen."""
+        return self.is_for_people and not self._fields
 
     def check(self, kind: Kind) -> None:
         """Raises UsageFailure if --fields names what such a thing does not have, as far as that is known beforehand."""
@@ -74,6 +80,19 @@ class Printer:
             write_line(self._line(kind, message))
             count += 1
         return count
+
+    def streamed(self, kind: Kind, message: Message | Mapping[str, Any]) -> str:
+        """Returns one of many things that come one after the other as a line. Raises UsageFailure.
+
+        As a table that is the fields that are chosen, each as wide as the widest so far.
+        """
+        self._check(kind, message)
+        if self.form != "table":
+            return self._line(kind, message)
+        value = _plain(message)
+        texts = {path: text_of(field_at(value, path)) or NOTHING for path in self._fields}
+        self._widths = {path: max(len(text), self._widths.get(path, 0)) for path, text in texts.items()}
+        return self.look.mark("  ".join(f"{text:<{self._widths[path]}}" for path, text in texts.items()).rstrip())
 
     def one(self, kind: Kind, message: Message | Mapping[str, Any]) -> None:
         """Prints one thing: on a terminal, and where it has no columns, all its fields, each on a line of its own.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC
 from typing import Any, Final
 
@@ -60,6 +60,11 @@ class Changes:
         with self._lock:
             return self._tally.end_round(now), list(self._tally.totals)
 
+    def last_of(self, webhook_id: int) -> Sequence[delivery_pb2.Delivery]:
+        """Returns the last changes of a webhook's deliveries, the newest first."""
+        with self._lock:
+            return self._tally.last_of(webhook_id)
+
     def close(self) -> None:
         """Ends `follow`, whatever thread it runs on."""
         self._is_closed = True
@@ -78,8 +83,9 @@ class Changes:
     def finished(self, message: service_pb2.WatchDeliveriesResponse) -> None:
         """Nothing is kept of it."""
 
-    def lost(self) -> None:
-        """Notes that the stream broke off; the watcher goes on after its cursor."""
+    def lost(self, gap: str) -> None:
+        """Notes that the stream broke off; the watcher goes on after its cursor, or from now."""
+        del gap
         self.state = "resuming"
 
 

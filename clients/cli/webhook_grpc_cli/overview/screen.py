@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+import os
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
+from webhook.v1 import delivery_pb2
+
 from webhook_grpc_cli.output.kind import Column
+from webhook_grpc_cli.output.look import Look, width_of
 from webhook_grpc_cli.output.printing import console_of
 from webhook_grpc_cli.session import Session
+from webhook_grpc_cli.watching.lines import line_of_one
 
 from .acts import Acts
 from .asking import COPY, Asking, Wanted
@@ -23,6 +28,8 @@ from .keyboard import Keyboard
 from .rows import heading_text, kind
 from .view import View
 
+LastOf = Callable[[int], Sequence[delivery_pb2.Delivery]]
+"""Returns the last changes of a webhook's deliveries, the newest first."""
 _ROWS_MAX: Final = 50  # of a block in a pipe
 _LINES_AROUND: Final = 4  # what a terminal shows beside the rows and what stands below them
 
@@ -62,7 +69,8 @@ class Blocks:
 class Screen:
     """Shows each round in the place of the one before, as the keys have it."""
 
-    def __init__(self, session: Session, live: Any, keyboard: Keyboard, acts: Acts) -> None:
+    def __init__(self, session: Session, live: Any, keyboard: Keyboard, acts: Acts, last_of: LastOf) -> None:
+        self._last_of = last_of
         self._printer = session.printer
         self._live = live
         self._keyboard = keyboard
@@ -122,13 +130,24 @@ class Screen:
         if (found := self._round) is None:
             return
         view, printer = self._view, self._printer
-        printer.look = replace(printer.look, now=found.now)
+        printer.look = self._look_now(found.now)
         rows = view.ordered(found.rows)
-        footer = view.footer(rows, printer.look) if self._keyboard.is_there else []
+        plain = replace(printer.look, has_colour=False)
+        last = [f"  {line_of_one(one, plain)}" for one in self._last_of(view.chosen)] if view.is_open else []
+        footer = view.footer(rows, printer.look, last) if self._keyboard.is_there else []
         table = printer.table(self._columns(), view.window(rows, max(1, _lines() - len(footer))))
         head = f"{found.head}   held" if view.is_held else found.head
         below = [Text(printer.look.mark(line), no_wrap=True, overflow="crop") for line in footer]
         self._live.update(Group(Text(head, no_wrap=True, overflow="crop"), Text(""), table, *below), refresh=True)
+
+    def _look_now(self, now: datetime) -> Look:
+        """Returns how the terminal is written now. One that is wider or narrower than before is wiped first."""
+        before, console = self._printer.look, self._live.console
+        width = width_of(console.file, os.environ)
+        if width != before.width:
+            console.width = width
+            console.clear()
+        return replace(before, now=now, width=width)
 
     def _columns(self) -> Sequence[Column]:
         """Returns the columns, the first with a mark in front of the webhook that is chosen."""
@@ -142,15 +161,15 @@ class Screen:
         return [replace(first, show=marked), *others]
 
 
-def screen_of(session: Session, stack: ExitStack, acts: Acts) -> Screen | Blocks:
+def screen_of(session: Session, stack: ExitStack, acts: Acts, last_of: LastOf) -> Screen | Blocks:
     """Returns what rounds are shown with; `stack` takes it down at the end."""
     console = console_of(session.look)
-    if not (session.printer.is_for_people and session.look.is_terminal) or console.is_dumb_terminal:
+    if not (session.printer.has_own_lines and session.look.is_terminal) or console.is_dumb_terminal:
         return Blocks(session)
     from rich.live import Live
 
     keyboard = stack.enter_context(Keyboard())
-    return Screen(session, stack.enter_context(Live(console=console, auto_refresh=False)), keyboard, acts)
+    return Screen(session, stack.enter_context(Live(console=console, auto_refresh=False)), keyboard, acts, last_of)
 
 
 def _lines() -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from webhook_grpc_cli.values import plain
 
 WEBHOOKS_MAX: Final = 1000
 ROUNDS_SHOWN: Final = 25
+CHANGES_SHOWN: Final = 3  # the last ones of a webhook that is opened
 
 
 @dataclass(slots=True)
@@ -20,6 +22,7 @@ class _Counted:
     count: int = 0
     failed_count: int = 0
     problem: dict[str, Any] | None = None
+    last: deque[delivery_pb2.Delivery] = field(default_factory=lambda: deque(maxlen=CHANGES_SHOWN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,8 @@ class Tally:
         """Attempts per second of all webhooks, of each round. Only `end_round` writes them."""
 
     def note(self, delivery: delivery_pb2.Delivery) -> None:
-        """Counts a change if that is an attempt."""
+        """Keeps a change for who wants to see it, and counts it if that is an attempt."""
+        self._of(delivery.webhook_id).last.append(delivery)
         if not delivery.HasField("last_attempt"):
             return
         counted = self._of(delivery.webhook_id)
@@ -55,6 +59,11 @@ class Tally:
                 "outcome": attempt.get("outcome"),
                 "response_status": attempt.get("response_status"),
             }
+
+    def last_of(self, webhook_id: int) -> Sequence[delivery_pb2.Delivery]:
+        """Returns the last changes of a webhook's deliveries, the newest first."""
+        counted = self._counted.get(webhook_id)
+        return list(reversed(counted.last)) if counted else []
 
     def end_round(self, now: float) -> dict[int, Rate]:
         """Returns what each webhook's attempts of the round came to, and begins the next round."""

@@ -136,12 +136,12 @@ class View:
         first = max(0, at - limit + 1)
         return rows[first : first + limit]
 
-    def footer(self, rows: Sequence[Row], look: Look) -> list[str]:
-        """Returns the lines below the table."""
+    def footer(self, rows: Sequence[Row], look: Look, last: Sequence[str] = ()) -> list[str]:
+        """Returns the lines below the table; `last` are those about the webhook that is chosen."""
         lines = [""]
         chosen = self._chosen_of(rows)
         if self.is_open:
-            lines += [_detail(chosen, look) if chosen else "no webhook is chosen: ↑↓", ""]
+            lines += [_detail(chosen, look), *last, ""] if chosen else ["no webhook is chosen: ↑↓", ""]
         if self.is_help:
             lines += [*HELP, ""]
         if self.asking.is_open:

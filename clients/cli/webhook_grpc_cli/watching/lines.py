@@ -50,18 +50,21 @@ def is_problem(delivery: delivery_pb2.Delivery) -> bool:
 
 def line(delivery: delivery_pb2.Delivery, webhook_name: str, look: Look) -> str:
     """Returns the line; `webhook_name` is empty if it is not known. Nothing in it drives a terminal."""
+    webhook = f"{webhook_name} #{delivery.webhook_id}".strip()
+    cause = _padded(_cause(delivery, look), 27)
+    return _line(delivery, look, _padded(webhook, 14), _padded(delivery.event_type, 14), cause, delivery.delivery_id)
+
+
+def line_of_one(delivery: delivery_pb2.Delivery, look: Look) -> str:
+    """Returns the line where it is known which webhook it is about. Nothing in it drives a terminal."""
+    return _line(delivery, look, _padded(delivery.event_type, 14), _cause(delivery, look))
+
+
+def _line(delivery: delivery_pb2.Delivery, look: Look, *columns: str) -> str:
     result = _result(delivery)
     attempt = delivery.last_attempt if delivery.HasField("last_attempt") else None
     latency = latency_text(attempt.latency.ToTimedelta().total_seconds()) if attempt else NOTHING
-    webhook = f"{webhook_name} #{delivery.webhook_id}".strip()
-    columns = (
-        _padded(f"{latency:>7}", 7),
-        _padded(webhook, 14),
-        _padded(delivery.event_type, 14),
-        _padded(_cause(delivery, look), 27),
-        delivery.delivery_id,
-    )
-    rest = look.mark("  ".join(map(escaped, columns)))
+    rest = look.mark("  ".join(map(escaped, [f"{latency:>7}", *columns])))
     shown = look.mark(_padded(escaped(result), 15))
     if look.has_colour:
         shown = click.style(shown, fg=_COLOURS.get(result[0]), dim=result[0] not in _COLOURS)

@@ -10,6 +10,9 @@ import grpc
 from google.protobuf.duration_pb2 import Duration
 from webhook.v1 import service_pb2
 
+from webhook_grpc_client import CursorExpired, Unavailable
+from webhook_grpc_client.errors import error_of
+
 SILENT_HEARTBEATS: Final = 3
 
 
@@ -24,8 +27,11 @@ class StreamListener(Protocol):
         """Everything of a message is printed; the watcher takes the next."""
         ...
 
-    def lost(self) -> None:
-        """The stream broke off; the watcher goes on after its cursor."""
+    def lost(self, gap: str) -> None:
+        """The stream broke off; the watcher goes on after its cursor.
+
+        `gap` is what the service says of changes that can't be had any more, empty if there are none.
+        """
         ...
 
 
@@ -59,14 +65,18 @@ class ObservedStream:
                 self._listener.finished(message)
                 if self._is_stopped:  # what has been read ahead is not given
                     return
-        except grpc.RpcError:
-            self._lost()
+        except grpc.RpcError as error:
+            failure = error_of(error)
+            if isinstance(failure, CursorExpired):
+                self._lost(failure.message)
+            elif isinstance(failure, Unavailable):  # else the service refuses the watch, which ends
+                self._lost()
             raise
         self._lost()
 
-    def _lost(self) -> None:
+    def _lost(self, gap: str = "") -> None:
         if not self._is_stopped:
-            self._listener.lost()
+            self._listener.lost(gap)
 
     def stop_after_message(self) -> None:
         """Lets the iteration end with the message that was given last."""

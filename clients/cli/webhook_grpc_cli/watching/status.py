@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, TextIO
 
 from webhook.v1 import service_pb2
 
-from webhook_grpc_cli.output.look import Look, span_text
+from webhook_grpc_cli.output.look import Look, span_text, width_of
 
 from .observing import ObservedStream
 
@@ -24,12 +26,23 @@ _ERASE: Final = "\r\x1b[K"
 class Status:
     """The state of a watch. The iterating thread notes what happens; a thread of its own writes the last line."""
 
-    def __init__(self, look: Look, address: str, filters: str, cursor_file: Path | None, *, is_quiet: bool) -> None:
+    def __init__(
+        self,
+        look: Look,
+        address: str,
+        filters: str,
+        cursor_file: Path | None,
+        *,
+        is_quiet: bool,
+        goes_on_after_gap: bool = False,
+    ) -> None:
+        """`goes_on_after_gap`: where changes can't be had any more, a snapshot stands for them."""
         self._look = look
         self._address = address
         self._filters = filters
         self._cursor_file = cursor_file
         self._is_quiet = is_quiet
+        self._goes_on_after_gap = goes_on_after_gap
         self._has_line = look.is_terminal and not is_quiet
         self._counts: deque[tuple[float, int]] = deque()
         self._behind = 0.0
@@ -62,9 +75,12 @@ class Status:
     def finished(self, message: service_pb2.WatchDeliveriesResponse) -> None:
         """Nothing is said of it: the last line shows when the cursor was saved."""
 
-    def lost(self) -> None:
-        """Says that the stream broke off, once until it is back."""
-        if self._lost_at is None:
+    def lost(self, gap: str) -> None:
+        """Says that the stream broke off, once until it is back. A gap that ends the watch is said by its error."""
+        if gap and self._goes_on_after_gap:
+            self.say(f"── {gap}: what is pending now follows ──")
+            self._lost_at = None
+        elif not gap and self._lost_at is None:
             self._lost_at = time.monotonic()
             at = f"{self._look.clock(datetime.now(UTC))}".rpartition(".")[0]
             what = "connection lost, resuming" if self._was_live else f"{self._address} does not answer, trying again"
@@ -120,6 +136,7 @@ class Status:
             stream.end_if_silent(now)
             if self._has_line:
                 with self._writing:
+                    self._look = replace(self._look, width=width_of(sys.stderr, os.environ))
                     sys.stderr.write(_ERASE + self.text(now))
                     sys.stderr.flush()
 

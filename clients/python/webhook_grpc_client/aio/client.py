@@ -6,13 +6,14 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, Unpack
 
 import grpc
 from webhook.v1 import service_pb2, service_pb2_grpc
 
-from ..batches import PublisherLimits
+from ..batches import PublisherBounds, PublisherLimits
 from ..calls import Patience, Tries
 from ..connecting import TLS, Token, credentials, options
 from ..errors import error_of
@@ -68,9 +69,12 @@ class AsyncClient:
         """
         return await self.call(self.stub.PublishEvent, publish_request(event_type, data, fields), may_repeat=True)
 
-    def publisher(self, limits: PublisherLimits | None = None) -> AsyncPublisher:
-        """Returns a publisher, which sends what many tasks publish in batches. Use it with `async with`."""
-        return AsyncPublisher(self._send_batch, limits or PublisherLimits())
+    def publisher(self, limits: PublisherLimits | None = None, **bounds: Unpack[PublisherBounds]) -> AsyncPublisher:
+        """Returns a publisher, which sends what many tasks publish in batches. Use it with `async with`.
+
+        `bounds` are fields of PublisherLimits, such as `max_waiting`; they go before those of `limits`.
+        """
+        return AsyncPublisher(self._send_batch, replace(limits or PublisherLimits(), **bounds))
 
     def watch(self, **fields: Unpack[WatchFields]) -> AsyncWatcher:
         """Returns an iterator over deliveries as they stood after each change. It resumes for ever."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, Unpack
 
 import grpc
 from webhook.v1 import service_pb2, service_pb2_grpc
 
-from ..batches import PublisherLimits
+from ..batches import PublisherBounds, PublisherLimits
 from ..calls import Patience, Tries
 from ..connecting import TLS, Token, credentials, options
 from ..errors import error_of
@@ -64,9 +65,12 @@ class Client:
         """
         return self.call(self.stub.PublishEvent, publish_request(event_type, data, fields), may_repeat=True)
 
-    def publisher(self, limits: PublisherLimits | None = None) -> Publisher:
-        """Returns a publisher, which sends what many threads publish in batches. Leaving its `with` waits for all."""
-        return Publisher(self._send_batch, limits or PublisherLimits())
+    def publisher(self, limits: PublisherLimits | None = None, **bounds: Unpack[PublisherBounds]) -> Publisher:
+        """Returns a publisher, which sends what many threads publish in batches. Leaving its `with` waits for all.
+
+        `bounds` are fields of PublisherLimits, such as `max_waiting`; they go before those of `limits`.
+        """
+        return Publisher(self._send_batch, replace(limits or PublisherLimits(), **bounds))
 
     def watch(self, **fields: Unpack[WatchFields]) -> Watcher:
         """Returns an iterator over deliveries as they stood after each change. It resumes for ever."""
