@@ -258,6 +258,7 @@ def _announcing(
 @click.option(
     "--before-deployment", is_flag=True, help="Leave out what must wait until no process of the old version runs."
 )
+@click.option("--after-deployment", is_flag=True, help="Wait until no process of the old version runs, 10 minutes.")
 @click.option(
     "--plan", "is_plan", is_flag=True, help="Say what would run, what it locks and for how long; change nothing."
 )
@@ -268,15 +269,22 @@ def _announcing(
     default="text",
     help="How --plan is printed; json: one object a line.",
 )
-def migrate_command(before_deployment: bool, is_plan: bool, output: str) -> None:
+def migrate_command(before_deployment: bool, after_deployment: bool, is_plan: bool, output: str) -> None:
     """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
+    if before_deployment and after_deployment:
+        raise click.UsageError("--before-deployment and --after-deployment are two steps of an upgrade")
     with _explained_failures(), _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
         if is_plan:
             lines = (plan_json if output == "json" else plan_lines)(plan(conninfo, before_deployment=before_deployment))
             for line in lines:
                 click.echo(line)
             return
-        names = migrate(conninfo, before_deployment=before_deployment)
+        names = migrate(
+            conninfo,
+            before_deployment=before_deployment,
+            after_deployment=after_deployment,
+            say=lambda words: _say(words, err=True),
+        )
         click.echo("\n".join(f"applied {name}" for name in names) or "nothing to do")
 
 

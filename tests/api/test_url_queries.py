@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Generator
 from typing import Any, Final, LiteralString
 
 import pytest
@@ -25,6 +26,10 @@ CANARY: Final = "canary-of-the-query"
 OLDER: LiteralString = """
 INSERT INTO workers (worker_id, lease_until, version) VALUES (gen_random_uuid(), now() + interval '50 s', 17)
 """
+OLDER_ENDS: LiteralString = "UPDATE workers SET lease_until = now() - interval '1 s' WHERE version = 17"
+NOT_ENDED: LiteralString = "UPDATE webhook_migrations SET steps_done = 0 WHERE name = '0018-sealing-begins.post'"
+ENDED: LiteralString = "UPDATE webhook_migrations SET steps_done = 1 WHERE name = '0018-sealing-begins.post'"
+FINGERPRINT: LiteralString = "SELECT request_fingerprint FROM webhooks WHERE id = %s"
 READ: LiteralString = "SELECT url, sealed_query IS NOT NULL FROM webhooks WHERE id = %s"
 
 
@@ -91,9 +96,8 @@ async def test_what_is_stored_of_a_creation_confirms_no_guess_of_its_query(
     created = await service.stub.CreateWebhook(request)
     assert (await service.stub.CreateWebhook(request)) == created
 
-    stored: LiteralString = "SELECT request_fingerprint FROM webhooks WHERE id = %s"
     in_clear = fingerprint(webhook.SerializeToString(deterministic=True))
-    assert postgres.rows(stored, [created.webhook_id]) != [(in_clear,)]
+    assert postgres.rows(FINGERPRINT, [created.webhook_id]) != [(in_clear,)]
     request.webhook.url = f"{url}-another"
     assert (await refusal(service.stub.CreateWebhook(request))).reason == "REQUEST_ID_REUSED"
 
@@ -119,11 +123,20 @@ async def test_a_query_in_the_clear_is_sealed_in_the_background_and_the_log_says
     assert await called_with(service, receiver) == f"/in?key={CANARY}"
 
 
-async def test_nothing_is_sealed_beside_a_process_of_a_version_before_which_would_not_send_it(
-    service: Service, receiver: Receiver, postgres: TestPostgres
+@pytest.fixture
+def ended(postgres: TestPostgres) -> Generator[None]:
+    """Leaves the schema as that of an upgrade that was ended."""
+    yield
+    postgres.rows(ENDED)
+
+
+@pytest.mark.usefixtures("ended")
+@pytest.mark.parametrize(("begins", "ends"), [(OLDER, OLDER_ENDS), (NOT_ENDED, ENDED)], ids=["beside", "before"])
+async def test_nothing_is_sealed_beside_a_version_before_which_would_not_send_it_nor_before_it_can_not_come_back(
+    service: Service, receiver: Receiver, postgres: TestPostgres, begins: LiteralString, ends: LiteralString
 ) -> None:
     webhook_id = await with_clear_query(service, receiver, postgres)
-    postgres.rows(OLDER)
+    postgres.rows(begins)
     sealing = ClearSealing(service.app.database, Sealer([SECRET_KEY]))
     await sealing.step()
     await sealing.step()
@@ -132,12 +145,28 @@ async def test_nothing_is_sealed_beside_a_process_of_a_version_before_which_woul
     in_clear = [(receiver.url(f"/in?key={CANARY}"), False)]
     assert postgres.rows(READ, [webhook_id]) == in_clear
     assert postgres.rows(READ, [created.webhook_id]) == [(receiver.url("/in?key=new"), False)]
-    postgres.rows("UPDATE workers SET lease_until = now() - interval '1 s' WHERE version = 17")
+    postgres.rows(ends)
 
     await sealing.step()
     assert postgres.rows(READ, [webhook_id]) == in_clear, "one look could fall into the moment of a restart"
     await sealing.step()
     assert postgres.rows(READ, [webhook_id]) == [(receiver.url("/in?…"), True)]
+
+
+@pytest.mark.usefixtures("ended")
+async def test_before_the_upgrade_is_ended_a_creation_may_be_repeated_at_a_version_before(
+    service: Service, postgres: TestPostgres
+) -> None:
+    """What is stored of the request is what that version stores and looks for."""
+    postgres.rows(NOT_ENDED)
+    url = f"https://hooks.example.com/in?key={CANARY}"
+    webhook = webhook_pb2.Webhook(customer_id=CUSTOMER, name="n", url=url, events=["*"])
+    request = service_pb2.CreateWebhookRequest(webhook=webhook, request_id="once")
+    created = await service.stub.CreateWebhook(request)
+    in_clear = fingerprint(webhook.SerializeToString(deterministic=True))
+    assert postgres.rows(FINGERPRINT, [created.webhook_id]) == [(in_clear,)]
+    postgres.rows(ENDED)
+    assert (await service.stub.CreateWebhook(request)) == created, "and by this one after the end, too"
 
 
 async def test_a_query_that_can_not_be_opened_shows_as_one_and_nothing_is_sent_without_it(

@@ -213,6 +213,8 @@ def test_migrations_run_before_pods_and_with_the_url_of_the_owner() -> None:
     assert variables(next(pods((installing,)))) == {"WEBHOOK_DATABASE_URL": "webhook-database/WEBHOOK_DATABASE_URL"}
     before, after = of_kind(rendered("everything"), "Job")
     assert after["metadata"]["annotations"]["helm.sh/hook"] == "post-upgrade"
+    args = after["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert args == ["migrate", "--after-deployment"], "the last old pod may still drain"
     for job in (before, after):
         assert variables(next(pods((job,))))["WEBHOOK_DATABASE_URL"] == "webhook-owner/url"
     assert of_kind(rendered("arbitrary-user"), "Job") == []

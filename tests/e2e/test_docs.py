@@ -35,7 +35,7 @@ from webhook_grpc.domain.signing import SigningKey, signature_headers
 from webhook_grpc.domain.signing_keys import PrivateSigningKey
 from webhook_grpc.settings import PREFIX
 from webhook_grpc.store.schema.migrate import migrate
-from webhook_grpc.store.schema.migration_files import migration_names
+from webhook_grpc.store.schema.migration_files import POST, migration_names
 
 BIN = Path(sys.executable).parent
 _DATABASE = "webhook_test_docs"
@@ -484,13 +484,14 @@ async def test_the_commands_of_an_upgrade_and_of_the_way_back(
         new = migration_names()[len(list(earlier.migrations.glob("*.sql"))) :]
         assert new
         upgrade = await said("upgrade")
-        assert all(upgrade.count(one) == 2 for one in new), upgrade  # planned, and applied
-        assert "nothing to do" in await said("finish")
+        assert all(upgrade.count(one) == 2 for one in new if not one.endswith(POST)), upgrade  # planned, and applied
         program = tmp_path / "webhook-grpc"
         command = " ".join(shlex.quote(word) for word in earlier.program)
         program.write_text(f'#!/bin/sh\nPYTHONPATH={earlier.python_path} exec {command} "$@"\n')
         program.chmod(0o755)
         back = await said("go_back", str(tmp_path))
+        last = [f"applied {one}" for one in new if one.endswith(POST)]
+        assert (await said("finish")).splitlines() == (last or ["nothing to do"])
     assert "nothing to do" in back
     assert "serves gRPC on 127.0.0.1:" in back
     assert '"event":"stopped"' in back

@@ -30,6 +30,7 @@ class EndpointPlan:
     behaviour: Behaviour = field(default_factory=dict[str, Any])
     address: str = "127.0.0.1"
     host: str | None = None  # a name instead of the address
+    query: str = ""
     in_flight_max: int = 10
     own_delays_seconds: tuple[float, ...] = ()  # at least 1 s each; none: the service's
     timeout_seconds: int = 5
@@ -96,7 +97,7 @@ class Endpoints:
 
     def url(self, path: str, plan: EndpointPlan) -> str:
         """The URL of a path at the planned address."""
-        return f"http://{plan.host or plan.address}:{self.ports[plan.address]}{path}"
+        return f"http://{plan.host or plan.address}:{self.ports[plan.address]}{path}{plan.query}"
 
     def belongs(self, path: str, webhook_id: int) -> None:
         """Whose path it is. The history goes by the path, not by what requests say of themselves."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ async def test_the_version_before_restarts_after_each_step(
                 restarts += 1
 
             monkeypatch.setattr("webhook_grpc.store.schema.migrate.run_step", run_and_restart)
-            applied = await asyncio.to_thread(migrate, url)
+            applied = await asyncio.to_thread(partial(migrate, url, before_deployment=True))
     assert applied
     assert restarts == sum(len(migration.steps) for migration in read_migrations() if migration.name in applied)
     assert len(receiver.requests) == restarts

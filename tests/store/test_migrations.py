@@ -157,6 +157,54 @@ def test_what_waits_for_the_old_version_to_go_is_not_needed_to_start(
     check_schema(fresh_url)
 
 
+LIVE: LiteralString = """
+INSERT INTO workers (worker_id, lease_until, version) VALUES (gen_random_uuid(), now() + interval '50 s', 97)
+"""
+END: LiteralString = "UPDATE workers SET lease_until = now() - interval '1 s'"
+_NEXT = {
+    "n0098_later_pre": "-- works with: 5\nCREATE TABLE later_1 ();",
+    "n0098_without_post": "-- works with: 98\nDROP TABLE later_1;",
+}
+
+
+def test_what_waits_for_the_old_version_to_go_is_left_out_while_one_of_its_processes_lives(
+    fresh_url: str, folder: Callable[..., None]
+) -> None:
+    migrate(fresh_url)
+    folder(**_NEXT)
+    query(fresh_url, LIVE)
+    said: list[str] = []
+    assert migrate(fresh_url, say=said.append) == ["0098-later.pre"]
+    [words] = said
+    assert words.startswith("0098-without.post is left out (processes of an older version that run: 1); run `")
+    query(fresh_url, END)
+    assert migrate(fresh_url, say=said.append) == ["0098-without.post"]
+
+
+def test_after_a_deployment_it_waits_for_the_end_of_the_old_version_but_not_for_ever(
+    fresh_url: str, folder: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(fresh_url)
+    folder(**_NEXT)
+    query(fresh_url, LIVE)
+    with monkeypatch.context() as patch:
+        patch.setattr("webhook_grpc.store.schema.migrate.OLDER_SECONDS_MAX", 0.0)
+        with pytest.raises(SchemaError, match=r"^0098-without\.post waited for 0 s for .*: 1; end them, and run"):
+            migrate(fresh_url, after_deployment=True)
+    said: list[str] = []
+
+    def end(words: str) -> None:
+        said.append(words)
+        query(fresh_url, END)
+
+    assert migrate(fresh_url, after_deployment=True, say=end) == ["0098-without.post"]
+    assert said == ["0098-without.post waits for the end of processes of an older version that run: 1"]
+
+
+def test_a_new_database_gets_everything_at_once(fresh_url: str) -> None:
+    assert migrate(fresh_url, before_deployment=True) == migration_names()
+
+
 def test_a_newer_schema_is_accepted_if_its_files_say_so(
     fresh_url: str, folder: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.support import slowness
 from tests.support.distribution import missing
 from tests.support.process import ROOT, environment
-from webhook_grpc.store.schema.migration_files import FOLDER, migration_names
+from webhook_grpc.store.schema.migration_files import FOLDER, POST, migration_names
 
 # The last commits whose newest migration is the one named; abb2400 is the last that yoyo migrated.
 WITH_0001 = "7085029"
@@ -92,8 +92,12 @@ class Earlier:
 
 @functools.cache
 def previous() -> str:
-    """The commit before the newest migration came: the last one of the version before. Skips as `checkout`."""
-    newest = f"{FOLDER.relative_to(ROOT)}/{migration_names()[-1]}.sql"
+    """The commit before the newest migration came: the last one of the version before. Skips as `checkout`.
+
+    A `.post` makes no version: it only ends the upgrade to one.
+    """
+    name = [name for name in migration_names() if not name.endswith(POST)][-1]
+    newest = f"{FOLDER.relative_to(ROOT)}/{name}.sql"
     # Of the main line: the file may have got its name in a merge, which git shows only so
     came = _git("log", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "-1", "--", newest)
     if came is None:

@@ -9,7 +9,7 @@ from webhook_grpc.domain import url_queries
 from webhook_grpc.domain.model import Webhook, WebhookSpec
 from webhook_grpc.domain.sealing import ENTROPY_BYTES, Sealer, UnsealError
 from webhook_grpc.store.db import Database
-from webhook_grpc.store.schema.versions import WITH_SEALED_QUERIES, count_older
+from webhook_grpc.store.schema.versions import may_seal_queries
 
 
 async def sealed(
@@ -17,12 +17,12 @@ async def sealed(
 ) -> WebhookSpec:
     """Returns the spec with the query of its URL sealed, as it is stored. Raises Unavailable.
 
-    While a process of an older version runs, which would not call such a URL, the query stays in the clear until the
-    janitor seals it. What is sealed already stays as it is.
+    While a process of an older version runs, or may be started again, the query stays in the clear until the janitor
+    seals it: that process would not call such a URL. What is sealed already stays as it is.
     """
     if not url_queries.is_clear(spec.url):
         return spec if url_queries.is_sealed(spec.url) else replace(spec, sealed_query=None)
-    if await count_older(database, WITH_SEALED_QUERIES):
+    if not await may_seal_queries(database):
         return replace(spec, sealed_query=None)
     query = url_queries.sealed(sealer, spec.url, customer_id, webhook_id, os.urandom(ENTROPY_BYTES))
     return replace(spec, url=url_queries.hidden(spec.url), sealed_query=query)

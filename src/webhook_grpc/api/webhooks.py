@@ -98,15 +98,17 @@ class WebhookMethods:
 
         webhook_id = await store.next_id(self._database)
         secret = message.secret or new_secret()
+        stored = await self._sealed(spec, customer_id, webhook_id)
+        is_query_clear = url_queries.is_clear(stored.url)
         new = store.NewWebhook(
             webhook_id=webhook_id,
             customer_id=customer_id,
-            spec=await self._sealed(spec, customer_id, webhook_id),
+            spec=stored,
             sealed_secret=self._sealer.seal(secret, customer_id, webhook_id, os.urandom(ENTROPY_BYTES)),
             secret_hint=signing.hint_of(secret),
             secret_generated=not message.secret,
             request_id=request_id,
-            fingerprints=_fingerprints(message, customer_id, self._sealer) if request_id else (),
+            fingerprints=_fingerprints(message, customer_id, self._sealer, is_query_clear) if request_id else (),
         )
         created = await store.created_before(self._database, new)
         if created is None:
@@ -262,12 +264,15 @@ def _spec_of(webhook: Webhook) -> WebhookSpec:
     return WebhookSpec(**chosen, sealed_headers=webhook.sealed_headers, sealed_query=webhook.sealed_query)
 
 
-def _fingerprints(message: webhook_pb2.Webhook, customer_id: int, sealer: Sealer) -> Sequence[int]:
+def _fingerprints(
+    message: webhook_pb2.Webhook, customer_id: int, sealer: Sealer, is_query_clear: bool
+) -> Sequence[int]:
     """Returns digests of what the caller chose. Whether the customer was named or implied makes no difference.
 
     The first is stored, and would confirm a guess of the secret, of a header or of the URL's query to whoever reads the
     database; so these are in it only by a keyed digest. The others are those with older keys, and those that older
-    versions stored: with the query, also with the headers, or with all of them, in the clear.
+    versions stored: with the query, also with the headers, or with all of them, in the clear. `is_query_clear`: it is
+    stored so, for an older version, which may get the repetition; then the first is the one that this version stores.
     """
     chosen = webhook_pb2.Webhook()
     chosen.CopyFrom(message)
@@ -285,7 +290,8 @@ def _fingerprints(message: webhook_pb2.Webhook, customer_id: int, sealer: Sealer
     content = shown.SerializeToString(deterministic=True)
     digests = sealer.digests(b"webhook hidden" + hidden.SerializeToString(deterministic=True))
     newest = [reading.fingerprint(content + digest) for digest in digests]
-    return (*newest, *_fingerprints_with_url(chosen, sealer))
+    with_url = _fingerprints_with_url(chosen, sealer)
+    return (*with_url, *newest) if is_query_clear else (*newest, *with_url)
 
 
 def _fingerprints_with_url(chosen: webhook_pb2.Webhook, sealer: Sealer) -> Sequence[int]:

@@ -18,7 +18,7 @@ from webhook_grpc.domain.sealing import ENTROPY_BYTES, Sealer, UnsealError
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import own_headers as stored_headers
 from webhook_grpc.store.registry import url_queries as stored_queries
-from webhook_grpc.store.schema.versions import WITH_SEALED_HEADERS, WITH_SEALED_QUERIES, count_older
+from webhook_grpc.store.schema.versions import WITH_SEALED_HEADERS, count_older, may_seal_queries
 
 log = structlog.get_logger(__name__)
 
@@ -26,7 +26,7 @@ _LOOKS_ALONE_MIN: Final = 2  # one could fall into the moment in which a process
 
 
 class ClearSealing:
-    """Seals in batches, when two looks in a row have found no process of a version that can't open it."""
+    """Seals in batches, when two looks in a row have found that nobody needs it so."""
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._parts: Sequence[_Part] = (_Headers(database, sealer), _Queries(database, sealer))
@@ -42,7 +42,6 @@ class _Part(ABC):
     waits: str  # what the log says
     stays: str
     none_left: str
-    version: int  # of the first program that opens it
     batch: int
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
@@ -57,7 +56,7 @@ class _Part(ABC):
         if not webhooks:
             self._note_end()
             return False
-        if await count_older(self._database, self.version):
+        if not await self.may_seal():
             self._looks_alone = 0
             log.info(self.waits)
             return False
@@ -85,6 +84,10 @@ class _Part(ABC):
         return False
 
     @abstractmethod
+    async def may_seal(self) -> bool:
+        """Returns whether no process needs it in the clear. Raises Unavailable."""
+
+    @abstractmethod
     async def in_clear(self) -> Sequence[Webhook]:
         """Returns a batch of webhooks that have such. Raises Unavailable."""
 
@@ -97,8 +100,10 @@ class _Headers(_Part):
     waits = "header values wait in the clear: a process of an older version runs"
     stays = "header values stay in the clear"
     none_left = "no header value is in the clear any more"
-    version = WITH_SEALED_HEADERS
     batch = stored_headers.WEBHOOKS_PER_BATCH
+
+    async def may_seal(self) -> bool:
+        return not await count_older(self._database, WITH_SEALED_HEADERS)
 
     async def in_clear(self) -> Sequence[Webhook]:
         return await stored_headers.in_clear(self._database)
@@ -110,11 +115,13 @@ class _Headers(_Part):
 
 
 class _Queries(_Part):
-    waits = "queries of URLs wait in the clear: a process of an older version runs"
+    waits = "queries of URLs wait in the clear until `webhook-grpc migrate` ends the upgrade"
     stays = "the query of a URL stays in the clear"
     none_left = "no query of a URL is in the clear any more"
-    version = WITH_SEALED_QUERIES
     batch = stored_queries.WEBHOOKS_PER_BATCH
+
+    async def may_seal(self) -> bool:
+        return await may_seal_queries(self._database)
 
     async def in_clear(self) -> Sequence[Webhook]:
         return await stored_queries.in_clear(self._database)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -28,10 +28,13 @@ from webhook_grpc.store.connection.session import Pooling, connection_arguments,
 from .migration_files import Migration, migration_names, program_version, read_migrations
 from .migration_plan import PlannedStep, planned_steps
 from .migration_steps import Connection, NameTaken, StepBlocked, run_step
+from .versions import COUNT_OLDER_PROCESSES
 
 LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
 LOCK_SECONDS_MAX: Final = 3_600.0  # waiting for another migrator, which may be building indexes
 _POLL_SECONDS_MAX: Final = 1.0
+OLDER_SECONDS_MAX: Final = 600.0  # waiting for the last process of an older version, which drains
+_OLDER_POLL_SECONDS: Final = 0.5
 
 # Not `schema_migrations`: applications that share the database have a table of that name.
 CREATE_MIGRATIONS_TABLE: Final = """
@@ -111,13 +114,21 @@ class _Applied:
         return [migration for migration in migrations if migration.name not in self.complete]
 
 
-def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
+def migrate(
+    conninfo: str,
+    *,
+    before_deployment: bool = False,
+    after_deployment: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[str]:
     """Applies the missing migrations; returns their names. May run in several places at once, beside live traffic.
 
-    `before_deployment` leaves out those that must wait until no process of the old version runs any more (`.post`).
+    Those that must wait until no process of an older version runs (`.post`) are left out while one does.
+    `before_deployment` leaves them out in any case, but for a new database. `after_deployment` waits for the end of
+    such processes. `say` is told what is left out or waited for.
 
     Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, and SchemaError if the schema is newer than this program
-    works with, or could not be changed.
+    works with, could not be changed, or processes of an older version did not end.
     """
     with _connected(conninfo, "migrate") as connection:
         _refuse_shared_session(
@@ -130,12 +141,13 @@ def migrate(conninfo: str, *, before_deployment: bool = False) -> list[str]:
         _read_applied(connection).refuse_newer()
         _lock(connection)
         applied = _read_applied(connection)
-        missing = applied.missing(_wanted(before_deployment=before_deployment))
+        missing = applied.missing(_wanted(applied, before_deployment=before_deployment))
         if missing and not applied.has_table:
             server_checks.check_may_create(connection)
             with _explained("making the table webhook_migrations"):
                 connection.execute(CREATE_MIGRATIONS_TABLE)
-        return [m.name for m in missing if _apply(connection, m, applied)]
+        older = _OlderProcesses(connection, waits=after_deployment, say=say)
+        return [m.name for m in missing if older.let_pass(m) and _apply(connection, m, applied)]
 
 
 def plan(conninfo: str, *, before_deployment: bool = False) -> list[PlannedStep]:
@@ -148,7 +160,7 @@ def plan(conninfo: str, *, before_deployment: bool = False) -> list[PlannedStep]
         server_checks.check_search_path(connection)
         applied = _read_applied(connection)
         applied.refuse_newer()
-        missing = applied.missing(_wanted(before_deployment=before_deployment))
+        missing = applied.missing(_wanted(applied, before_deployment=before_deployment))
         left = [migration for migration in missing if not _is_applied_by_yoyo(connection, migration, applied)]
         return planned_steps(connection, left, applied.steps_done)
 
@@ -220,8 +232,43 @@ def _lock(connection: Connection) -> None:
     raise SchemaError(f"another `webhook-grpc migrate` has been at work for {LOCK_SECONDS_MAX:.0f} s; try again later")
 
 
-def _wanted(*, before_deployment: bool) -> list[Migration]:
-    return [migration for migration in read_migrations() if not (before_deployment and migration.is_post)]
+def _wanted(applied: _Applied, *, before_deployment: bool) -> list[Migration]:
+    is_for_later = before_deployment and not applied.is_empty  # nobody uses a new database yet
+    return [migration for migration in read_migrations() if not (is_for_later and migration.is_post)]
+
+
+class _OlderProcesses:
+    """Holds up `.post` migrations while processes run that do not work with them."""
+
+    def __init__(self, connection: Connection, *, waits: bool, say: Callable[[str], None]) -> None:
+        self._connection = connection
+        self._until = time.monotonic() + (OLDER_SECONDS_MAX if waits else 0.0)
+        self._waits = waits
+        self._say = say
+
+    def let_pass(self, migration: Migration) -> bool:
+        """Returns whether a migration may be applied now. Waits for that, if it is to; raises SchemaError."""
+        if not migration.is_post or not (count := self._count(migration)):
+            return True
+        running = f"processes of an older version that run: {count}"
+        if not self._waits:
+            self._say(f"{migration.name} is left out ({running}); run `webhook-grpc migrate` when they have ended")
+            return False
+        self._say(f"{migration.name} waits for the end of {running}")
+        while self._count(migration):
+            if time.monotonic() > self._until:
+                raise SchemaError(
+                    f"{migration.name} waited for {OLDER_SECONDS_MAX:.0f} s for the end of {running}; end them, and "
+                    "run `webhook-grpc migrate` again"
+                )
+            time.sleep(_OLDER_POLL_SECONDS)  # their end has no signal to wait for
+        return True
+
+    def _count(self, migration: Migration) -> int:
+        with _explained("looking for processes of an older version"):
+            parameters = {"version": migration.works_with}
+            [(count,)] = self._connection.execute(COUNT_OLDER_PROCESSES, parameters).fetchall()
+            return int(count)
 
 
 def _is_applied_by_yoyo(connection: Connection, migration: Migration, applied: _Applied) -> bool:

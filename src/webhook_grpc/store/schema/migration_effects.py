@@ -59,6 +59,7 @@ _KINDS: Final = (
     (r"CREATE VIEW ", Lock.NONE, Work.CATALOG),
     (r"CREATE OR REPLACE VIEW (\w+)", Lock.ACCESS_EXCLUSIVE, Work.CATALOG),
     (r"COMMENT ON FUNCTION ", Lock.NONE, Work.CATALOG),
+    (r"COMMENT ON COLUMN (\w+)\.", Lock.SHARE_UPDATE_EXCLUSIVE, Work.CATALOG),
     (r"(?:GRANT|REVOKE) .* ON FUNCTION ", Lock.NONE, Work.CATALOG),
     (r"DO ", Lock.NONE, Work.CATALOG),  # ours change functions, and rights on tables that are new
     (r"ALTER TABLE (\w+) SET \(", Lock.SHARE_UPDATE_EXCLUSIVE, Work.CATALOG),

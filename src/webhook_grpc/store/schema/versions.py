@@ -24,9 +24,17 @@ WITH_SIGNING_KEYS: Final = number_of("0016-signing-keys.pre")
 WITH_SEALED_QUERIES: Final = number_of("0018-sealed-queries.pre")
 WITH_SEALED_CURSORS: Final = WITH_SEALED_HEADERS  # it came with the same version
 
-COUNT_OLDER_PROCESSES: Final = f"""
-SELECT count(*) FROM workers
+_OLDER_PROCESSES: Final = f"""
+FROM workers
 WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE} AND coalesce(version, 0) < %(version)s
+"""
+COUNT_OLDER_PROCESSES: Final = f"SELECT count(*) {_OLDER_PROCESSES}"
+
+# Applied: nobody goes back to a version that can't open what is sealed.
+SEALING_BEGINS: Final = "0018-sealing-begins.post"
+SELECT_MAY_SEAL_QUERIES: Final = f"""
+SELECT EXISTS (SELECT FROM webhook_migrations WHERE name = %(name)s AND steps_done = step_count)
+    AND NOT EXISTS (SELECT {_OLDER_PROCESSES})
 """
 
 
@@ -34,6 +42,13 @@ async def count_older(database: Database, version: int) -> int:
     """Returns how many processes of a version before `version` run. Raises Unavailable."""
     [(count,)] = await database.rows(COUNT_OLDER_PROCESSES, {"version": version})
     return count
+
+
+async def may_seal_queries(database: Database) -> bool:
+    """Returns whether no process needs queries of URLs in the clear, now or after going back. Raises Unavailable."""
+    parameters = {"name": SEALING_BEGINS, "version": WITH_SEALED_QUERIES}
+    [(may_seal,)] = await database.rows(SELECT_MAY_SEAL_QUERIES, parameters)
+    return bool(may_seal)
 
 
 async def refuse_beside_older(database: Database, feature: str, version: int = WITH_VERSIONS) -> None:
