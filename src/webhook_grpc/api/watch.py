@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.sealed_cursors import SealedCursors
 from webhook_grpc.hub.batches import Batch
 from webhook_grpc.hub.history import History
+from webhook_grpc.hub.shared_reads import SharedReads
 from webhook_grpc.hub.tail import Subscription, Tail
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.clock import DatabaseClock
@@ -61,6 +63,7 @@ class WatchMethods:
         self._turns = turns
         self._cursors = cursors
         self._database = database
+        self._reads = SharedReads()  # watchers come in crowds
         self._tail = tail
         self._history = history
         self._clock = clock
@@ -75,12 +78,13 @@ class WatchMethods:
             times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
         )
         refuse_if(violations)
-        incarnation, whose = await feed.incarnation(self._database), call.caller.customer_id or 0
+        whose = call.caller.customer_id or 0
+        incarnation, is_beside_older = await self._reads.read("log", self._read_log)
         watcher = _Watcher(
             wanted,
             wanted.customer_id or call.caller.name,
             heartbeat_seconds,
-            await self._cursor_maker(incarnation, whose),
+            self._cursor_maker(incarnation, whose, is_sealed=not is_beside_older),
             self._clock,
             write,
             self._write_seconds_max,
@@ -88,9 +92,9 @@ class WatchMethods:
         if request.cursor:  # an empty one is none: a client that keeps the last cursor has seen none yet
             position = await self._position_of(request.cursor, incarnation, whose)
         elif start_time is not None:
-            position = await feed.position_at(self._database, start_time)
+            position = await self._reads.read(start_time, partial(feed.position_at, self._database, start_time))
         else:
-            position, _ = await feed.end_position(self._database)
+            position, _ = await self._reads.read("end", partial(feed.end_position, self._database))
             if request.snapshot:
                 await self._snapshot(watcher)
         # At once: an idle stream must not look dead.
@@ -102,9 +106,14 @@ class WatchMethods:
                 position = await self._catch_up(watcher, position, subscription)
                 position = await watcher.follow(subscription, position)
 
-    async def _cursor_maker(self, incarnation: UUID, whose: int) -> Callable[[Position], bytes]:
-        """Returns what makes the cursors of a stream; not sealed beside processes that could not read those."""
-        if await count_older(self._database, WITH_SEALED_CURSORS):
+    async def _read_log(self) -> tuple[UUID, bool]:
+        """Returns the name of the log, and whether a process runs that could not read cursors that are sealed."""
+        incarnation = await feed.incarnation(self._database)
+        return incarnation, await count_older(self._database, WITH_SEALED_CURSORS) > 0
+
+    def _cursor_maker(self, incarnation: UUID, whose: int, *, is_sealed: bool) -> Callable[[Position], bytes]:
+        """Returns what makes the cursors of a stream."""
+        if not is_sealed:
             return lambda position: encode_cursor(incarnation, position)
         return lambda position: self._cursors.seal(incarnation, position, whose)
 
@@ -115,7 +124,8 @@ class WatchMethods:
         cursor_incarnation, position = decoded
         if cursor_incarnation != incarnation:
             raise feed.cursor_of_other_log()
-        await feed.check_position(self._database, position)
+        kept = await self._reads.read("kept", partial(feed.kept, self._database))
+        kept.check(position)
         return position
 
     async def _snapshot(self, watcher: _Watcher) -> None:
@@ -123,12 +133,18 @@ class WatchMethods:
         pending = replace(watcher.wanted, statuses=(DeliveryStatus.PENDING,))
         before: DeliveryKey | None = delivery_lists.DELIVERIES_START
         while before is not None:
-            page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
-            if page.items:
+            part, before = await self._reads.read((pending, before), partial(self._read_pending, pending, before))
+            if part.deliveries:
                 await self._turns.wait(watcher.whose)
-                await watcher.send([SharedDeliveries([SharedDelivery(item) for item in page.items])], None)
+                await watcher.send([part], None)
             await watcher.beat(None)  # a narrow filter may leave nothing to send for long
-            before = page.next_key
+
+    async def _read_pending(
+        self, pending: DeliveryFilter, before: DeliveryKey
+    ) -> tuple[SharedDeliveries, DeliveryKey | None]:
+        """Returns a page of deliveries, and from where on the next one goes."""
+        page = await delivery_lists.list_deliveries(self._database, pending, before, _SNAPSHOT_PAGE)
+        return SharedDeliveries([SharedDelivery(item) for item in page.items]), page.next_key
 
     async def _catch_up(self, watcher: _Watcher, position: Position, subscription: Subscription) -> Position:
         """Reads the log from a position to where the subscription joined the live tail."""

@@ -301,7 +301,7 @@ class AttemptResult:
     response_headers: Mapping[str, str] = field(default_factory=dict[str, str])  # those that are kept
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attempt:
     """One request to a receiver as the log keeps it, with the delivery that it was made for."""
 
@@ -324,7 +324,7 @@ class Attempt:
     request_bytes: int | None = None  # None: not known, or not looked up
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Delivery:
     """A delivery as it stands, or as it stood after one change."""
 

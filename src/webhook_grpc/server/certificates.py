@@ -11,14 +11,14 @@ import ssl
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from webhook_grpc.settings import Settings, SettingsError
+
+if TYPE_CHECKING:  # a part of each start that only TLS needs
+    from cryptography import x509
 
 FILE_BYTES_MAX: Final = 1_048_576
 RSA_BITS_MIN: Final = 2048
@@ -162,6 +162,8 @@ def _read(name: str, path: Path) -> bytes:
 
 
 def _certificates(files: TlsFiles, name: str, content: bytes) -> list[x509.Certificate]:
+    from cryptography import x509  # noqa: PLC0415 - see above
+
     try:
         return x509.load_pem_x509_certificates(content)
     except ValueError:
@@ -169,6 +171,9 @@ def _certificates(files: TlsFiles, name: str, content: bytes) -> list[x509.Certi
 
 
 def _check_key(files: TlsFiles, content: bytes, certificate: x509.Certificate) -> None:
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa  # noqa: PLC0415 - see above
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415 - see above
+
     try:
         key = load_pem_private_key(content, None)
     except (ValueError, TypeError):  # TypeError: it has a password

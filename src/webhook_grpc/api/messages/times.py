@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -35,11 +35,21 @@ def read_time(timestamp: Timestamp, field: str, violations: list[Violation]) -> 
 
 def timestamp(moment: datetime) -> Timestamp:
     """Returns a time as a message, exact to the microsecond."""
+    return Timestamp(**time_fields(moment))
+
+
+def time_fields(moment: datetime) -> Any:
+    """Returns the fields of a time's message: what a message that holds it takes as well, and need not copy."""
     since = moment - EPOCH
-    return Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1000)
+    return {"seconds": since.days * 86_400 + since.seconds, "nanos": since.microseconds * 1000}
 
 
 def duration(seconds: float) -> Duration:
     """Returns a span of time as a message, exact to the microsecond."""
+    return Duration(**duration_fields(seconds))
+
+
+def duration_fields(seconds: float) -> Any:
+    """Returns the fields of a span's message; see `time_fields`."""
     whole, micros = divmod(round(seconds * 1e6), 1_000_000)
-    return Duration(seconds=whole, nanos=micros * 1000)
+    return {"seconds": whole, "nanos": micros * 1000}

@@ -43,6 +43,16 @@ async def parse(raw: bytes, request_type: type[Request]) -> Request:
     return message
 
 
+def field(number: int, raw: bytes) -> bytes:
+    """Returns a message, given as its bytes, as it stands in a field of another one."""
+    head, length = bytearray([number << 3 | _LENGTH]), len(raw)  # a number below 16 is one byte
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + raw
+
+
 def _pieces(raw: bytes, descriptor: Descriptor) -> Iterator[bytes]:
     """Yields the fields of a message, several small ones together."""
     begin = end = parts = 0

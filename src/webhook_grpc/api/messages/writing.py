@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, signing_key_pb2, webhook_pb2
 
@@ -19,7 +19,7 @@ from webhook_grpc.domain.model import (
 from webhook_grpc.domain.own_headers import names_only
 from webhook_grpc.domain.signing_keys import PublicSigningKey
 
-from .times import duration, timestamp
+from .times import duration, duration_fields, time_fields, timestamp
 from .words import DELIVERY_STATUSES, OUTCOMES, SIGNATURE_TYPES, TRIGGERS, WEBHOOK_STATUSES
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and line feed
@@ -99,6 +99,7 @@ def event_message(event: Event, *, with_publisher: bool) -> event_pb2.Event:
 
 def delivery_message(delivery: Delivery, *, with_text: bool = True) -> delivery_pb2.Delivery:
     """Returns a delivery as callers see it; `with_text`: the receiver's response also as text."""
+    attempt = delivery.last_attempt
     return delivery_pb2.Delivery(
         delivery_id=delivery_id_text(delivery.event_id, delivery.webhook_id),
         customer_id=delivery.customer_id,
@@ -107,10 +108,10 @@ def delivery_message(delivery: Delivery, *, with_text: bool = True) -> delivery_
         event_type=delivery.event_type,
         status=DELIVERY_STATUSES[delivery.status],
         attempt_count=delivery.attempt_count,
-        last_attempt=attempt_message(delivery.last_attempt, with_text=with_text) if delivery.last_attempt else None,
-        next_attempt_time=timestamp(delivery.next_attempt_time) if delivery.next_attempt_time else None,
-        create_time=timestamp(delivery.create_time),
-        update_time=timestamp(delivery.update_time),
+        last_attempt=_attempt_fields(attempt, with_text=with_text) if attempt else None,
+        next_attempt_time=time_fields(delivery.next_attempt_time) if delivery.next_attempt_time else None,
+        create_time=time_fields(delivery.create_time),
+        update_time=time_fields(delivery.update_time),
         trigger=TRIGGERS[delivery.trigger],
         replay_id=delivery.replay_id or 0,
     )
@@ -118,28 +119,33 @@ def delivery_message(delivery: Delivery, *, with_text: bool = True) -> delivery_
 
 def attempt_message(attempt: Attempt, *, with_text: bool = True) -> delivery_pb2.DeliveryAttempt:
     """Returns an attempt as callers see it; `with_text`: the receiver's response also as text."""
+    return delivery_pb2.DeliveryAttempt(**_attempt_fields(attempt, with_text=with_text))
+
+
+def _attempt_fields(attempt: Attempt, *, with_text: bool) -> Any:
+    """Returns the fields of an attempt's message: given as a message to one that holds it, they would be copied."""
     envelope = Envelope(attempt.event_id, attempt.webhook_id, attempt.event_type, attempt.attempt_number)
-    return delivery_pb2.DeliveryAttempt(
-        attempt_number=attempt.attempt_number,
-        start_time=timestamp(attempt.start_time),
-        latency=duration(attempt.latency_ms / 1000),
-        outcome=OUTCOMES[attempt.outcome],
-        response_status=attempt.response_status or 0,
-        response_body=attempt.response_body,
-        error_message=attempt.reason.value,
-        trigger=TRIGGERS[attempt.trigger],
-        request_headers=shown_headers(envelope, attempt.own_headers, int(attempt.start_time.timestamp())),
-        request_bytes=attempt.request_bytes or 0,
-        response_headers=attempt.response_headers,
-        response_text=bytes_as_text(attempt.response_body) if with_text else "",
-        delivery_id=delivery_id_text(attempt.event_id, attempt.webhook_id),
-        customer_id=attempt.customer_id,
-        webhook_id=attempt.webhook_id,
-        event_id=event_id_text(attempt.event_id),
-        event_type=attempt.event_type,
-        delivery_status=DELIVERY_STATUSES[attempt.delivery_status],
-        next_attempt_time=timestamp(attempt.next_attempt_time) if attempt.next_attempt_time else None,
-    )
+    return {
+        "attempt_number": attempt.attempt_number,
+        "start_time": time_fields(attempt.start_time),
+        "latency": duration_fields(attempt.latency_ms / 1000),
+        "outcome": OUTCOMES[attempt.outcome],
+        "response_status": attempt.response_status or 0,
+        "response_body": attempt.response_body,
+        "error_message": attempt.reason.value,
+        "trigger": TRIGGERS[attempt.trigger],
+        "request_headers": shown_headers(envelope, attempt.own_headers, int(attempt.start_time.timestamp())),
+        "request_bytes": attempt.request_bytes or 0,
+        "response_headers": attempt.response_headers,
+        "response_text": bytes_as_text(attempt.response_body) if with_text else "",
+        "delivery_id": delivery_id_text(attempt.event_id, attempt.webhook_id),
+        "customer_id": attempt.customer_id,
+        "webhook_id": attempt.webhook_id,
+        "event_id": event_id_text(attempt.event_id),
+        "event_type": attempt.event_type,
+        "delivery_status": DELIVERY_STATUSES[attempt.delivery_status],
+        "next_attempt_time": time_fields(attempt.next_attempt_time) if attempt.next_attempt_time else None,
+    }
 
 
 def bytes_as_text(received: bytes) -> str:

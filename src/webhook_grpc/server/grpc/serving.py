@@ -143,7 +143,7 @@ class _StreamExchange(_Exchange):
 
 def _entry(delivery: delivery_pb2.Delivery) -> bytes:
     """Returns a delivery as it stands in a message: messages that are written one after the other are one message."""
-    return service_pb2.WatchDeliveriesResponse(deliveries=[delivery]).SerializeToString()
+    return wire.field(service_pb2.WatchDeliveriesResponse.DELIVERIES_FIELD_NUMBER, delivery.SerializeToString())
 
 
 ENTRIES: Final = Form(_entry, b"")

@@ -7,6 +7,7 @@ logged as an error, and nobody waits for the missing row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
@@ -152,21 +153,41 @@ async def position_at(database: Database, start_time: datetime) -> Position:
     return tuple(seq for _, seq in rows)
 
 
-async def check_position(database: Database, position: Position) -> None:
-    """Raises CursorExpired if rows after the position are deleted, FailedPrecondition if the log ends before it."""
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """From where to where the log reaches: the last `seq` of each shard, and the oldest row of those that have any."""
+
+    end: Position
+    oldest: Mapping[int, tuple[int, datetime]]
+
+    def check(self, position: Position) -> None:
+        """Raises CursorExpired if rows after the position are deleted, FailedPrecondition if the log ends before it."""
+        if any(seen > last for seen, last in zip(position, self.end, strict=True)):
+            raise cursor_of_other_log()
+        for shard in _ALL_SHARDS:
+            first_seq = self.oldest[shard][0] if shard in self.oldest else self.end[shard] + 1
+            if position[shard] + 1 < first_seq:
+                raise self._expired()
+
+    def _expired(self) -> CursorExpired:
+        oldest = min((created_at for _, created_at in self.oldest.values()), default=None)
+        return CursorExpired(
+            "CURSOR_EXPIRED",
+            "the log no longer reaches back to this cursor; start again with `snapshot` or a later `start_time`",
+            {"oldest_time": oldest.isoformat() if oldest else ""},
+        )
+
+
+async def kept(database: Queries) -> Kept:
+    """Returns from where to where the log reaches. Raises Unavailable."""
     end, _ = await end_position(database)
-    if any(seen > last for seen, last in zip(position, end, strict=True)):
-        raise cursor_of_other_log()
-    kept = {shard: (seq, created_at) for shard, seq, created_at in await database.rows(SELECT_LOG_BEGINNINGS)}
-    for shard in _ALL_SHARDS:
-        first_seq = kept[shard][0] if shard in kept else end[shard] + 1
-        if position[shard] + 1 < first_seq:
-            oldest = min((created_at for _, created_at in kept.values()), default=None)
-            raise CursorExpired(
-                "CURSOR_EXPIRED",
-                "the log no longer reaches back to this cursor; start again with `snapshot` or a later `start_time`",
-                {"oldest_time": oldest.isoformat() if oldest else ""},
-            )
+    oldest = {shard: (seq, created_at) for shard, seq, created_at in await database.rows(SELECT_LOG_BEGINNINGS)}
+    return Kept(end, oldest)
+
+
+async def check_position(database: Queries, position: Position) -> None:
+    """Raises CursorExpired if rows after the position are deleted, FailedPrecondition if the log ends before it."""
+    (await kept(database)).check(position)
 
 
 def cursor_of_other_log() -> FailedPrecondition:

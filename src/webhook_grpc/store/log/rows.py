@@ -10,7 +10,6 @@ its event's `created_at`, with attempt = 0 and trigger IS NULL: `unlogged_column
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, LiteralString, NamedTuple
 from uuid import UUID
@@ -26,6 +25,7 @@ from webhook_grpc.domain.model import (
     Outcome,
     Trigger,
 )
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.connection import arrays
 
 # The columns of LogRow, in its order: a test compares them. Large: what a receiver answered, and headers.
@@ -91,7 +91,7 @@ class LogRow(NamedTuple):
     response_headers: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """One row of the log: a delivery as the row left it."""
 
