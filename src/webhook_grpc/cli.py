@@ -38,10 +38,12 @@ from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.siblings import ParentGone, Siblings
 from webhook_grpc.process.stopping import StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
+from webhook_grpc.store.connection.opening import DatabaseUnreachable
+from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.db import TooFewConnections
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate, plan
+from webhook_grpc.store.schema.migrate import SchemaError, check_schema, migrate, plan
 
 from . import __version__
 from .settings import (
@@ -270,13 +272,16 @@ def _announcing(
 )
 def migrate_command(before_deployment: bool, is_plan: bool, output: str) -> None:
     """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
-    with _explained_failures(), _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
+    with _explained_failures():
+        settings = load_database_settings()
+    schema = settings.database_schema
+    with _explained_failures(), _database(settings, migrate_embedded=False) as (conninfo, _):
         if is_plan:
-            lines = (plan_json if output == "json" else plan_lines)(plan(conninfo, before_deployment=before_deployment))
-            for line in lines:
+            steps = plan(conninfo, schema=schema, before_deployment=before_deployment)
+            for line in (plan_json if output == "json" else plan_lines)(steps):
                 click.echo(line)
             return
-        names = migrate(conninfo, before_deployment=before_deployment)
+        names = migrate(conninfo, schema=schema, before_deployment=before_deployment)
         click.echo("\n".join(f"applied {name}" for name in names) or "nothing to do")
 
 
@@ -321,18 +326,18 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
 
 
 @contextmanager
-def _token_database() -> Generator[str]:
-    with _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
-        check_schema(conninfo)
-        yield conninfo
+def _token_database() -> Generator[Place]:
+    settings = load_database_settings()
+    with _database(settings, migrate_embedded=False) as (conninfo, _):
+        yield check_schema(conninfo, schema=settings.database_schema)
 
 
 @contextmanager
-def _keys_and_database() -> Generator[tuple[str, Sequence[bytes]]]:
+def _keys_and_database() -> Generator[tuple[Place, Sequence[bytes]]]:
     settings = load_settings()
     with _database(settings, migrate_embedded=False) as (conninfo, is_embedded):
-        check_schema(conninfo)
-        yield conninfo, load_secret_keys(settings, is_embedded)
+        place = check_schema(conninfo, schema=settings.database_schema)
+        yield place, load_secret_keys(settings, is_embedded)
 
 
 class _Failure(Exception):
@@ -375,7 +380,7 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
     conninfo = embedded.start()
     try:
         if migrate_embedded:
-            migrate(conninfo)
+            migrate(conninfo, schema=settings.database_schema)
         yield conninfo, True
     finally:
         embedded.stop()
