@@ -190,6 +190,7 @@ def seeded_database(attempts: int, directory: Path, postgres: EmbeddedPostgres) 
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here has to survive a power cut
         connection.execute("ALTER SYSTEM SET max_wal_size = '4GB'")
+        connection.execute("ALTER SYSTEM SET search_path = webhook_grpc, public")
         connection.execute("SELECT pg_reload_conf()")
     migrate(url)
     seeded.seed(url, attempts, lambda text: print(text, flush=True))

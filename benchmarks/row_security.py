@@ -120,8 +120,9 @@ async def measure(server: DistributionPostgres) -> None:
     plain = Database(given)
     await plain.open()
     webhook_id = await fill(plain, loop)
-    rights = f"CREATE ROLE {role} LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role};"
-    rights += f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {role};"
+    rights = f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA webhook_grpc TO {role};"
+    rights += f"GRANT ALL ON ALL TABLES IN SCHEMA webhook_grpc TO {role};"
+    rights += f"GRANT ALL ON ALL SEQUENCES IN SCHEMA webhook_grpc TO {role};"
     policies = "".join(POLICY.format(table=table) for table in TABLES)
     admin.execute(cast("LiteralString", rights + policies + "ANALYZE;"))
     limited = Limited(options(make_conninfo(url, user=role)))

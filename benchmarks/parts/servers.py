@@ -77,6 +77,9 @@ class Servers:
             drop = sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
             admin.execute(drop)
             admin.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name)))
+            # a program of before makes its tables in public
+            path = sql.SQL("ALTER DATABASE {} SET search_path = webhook_grpc, public")
+            admin.execute(path.format(sql.Identifier(name)))
             try:
                 own = make_conninfo(url, dbname=name)
                 subprocess.run(

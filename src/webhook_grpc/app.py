@@ -100,6 +100,7 @@ class App:
             pool_waiting_max=settings.calls_max,
             statement_timeout_seconds=settings.database_timeout_seconds,
             pooling=Pooling(settings.database_pooler),
+            schema=settings.database_schema,
             progress=Progress(settings.stall_seconds),
             random=random,
         )
@@ -382,9 +383,10 @@ async def serve(
     stopped = asyncio.create_task(signals.stop.wait(), name="signal watch")
     beating = asyncio.create_task(manager.run(), name="service manager")
     try:
-        checking = in_daemon_thread(check_schema, conninfo, Pooling(settings.database_pooler))
-        if not await _is_done_before(stopped, checking):
+        found: list[str] = []
+        if not await _is_done_before(stopped, _find_schema(settings, conninfo, found)):
             return
+        settings = settings.model_copy(update={"database_schema": found[0]})  # it stays so, whatever is made meanwhile
         app = App(settings, conninfo, secret_keys, dropped_lines, siblings)
         if not await _is_done_before(stopped, app.start()):
             return
@@ -396,6 +398,13 @@ async def serve(
     finally:
         stopped.cancel()
         beating.cancel()
+
+
+async def _find_schema(settings: Settings, conninfo: str, found: list[str]) -> None:
+    """Appends the schema of our tables. Raises as `check_schema`."""
+    pooling = Pooling(settings.database_pooler)
+    place = await in_daemon_thread(check_schema, conninfo, pooling, settings.database_schema)
+    found.append(place.schema)
 
 
 async def _reload(app: App, reload: Reload, manager: ServiceManager) -> None:

@@ -38,10 +38,12 @@ from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.siblings import ParentGone, Siblings
 from webhook_grpc.process.stopping import StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
+from webhook_grpc.store.connection.opening import DatabaseUnreachable
+from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.db import TooFewConnections
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate, plan
+from webhook_grpc.store.schema.migrate import SchemaError, check_schema, migrate, plan
 
 from . import __version__
 from .settings import (
@@ -273,14 +275,18 @@ def migrate_command(before_deployment: bool, after_deployment: bool, is_plan: bo
     """Bring the database's schema up to date. Safe to repeat, and to run from several places at once."""
     if before_deployment and after_deployment:
         raise click.UsageError("--before-deployment and --after-deployment are two steps of an upgrade")
-    with _explained_failures(), _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
+    with _explained_failures():
+        settings = load_database_settings()
+    schema = settings.database_schema
+    with _explained_failures(), _database(settings, migrate_embedded=False) as (conninfo, _):
         if is_plan:
-            lines = (plan_json if output == "json" else plan_lines)(plan(conninfo, before_deployment=before_deployment))
-            for line in lines:
+            steps = plan(conninfo, schema=schema, before_deployment=before_deployment)
+            for line in (plan_json if output == "json" else plan_lines)(steps):
                 click.echo(line)
             return
         names = migrate(
             conninfo,
+            schema=schema,
             before_deployment=before_deployment,
             after_deployment=after_deployment,
             say=lambda words: _say(words, err=True),
@@ -329,18 +335,18 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
 
 
 @contextmanager
-def _token_database() -> Generator[str]:
-    with _database(load_database_settings(), migrate_embedded=False) as (conninfo, _):
-        check_schema(conninfo)
-        yield conninfo
+def _token_database() -> Generator[Place]:
+    settings = load_database_settings()
+    with _database(settings, migrate_embedded=False) as (conninfo, _):
+        yield check_schema(conninfo, schema=settings.database_schema)
 
 
 @contextmanager
-def _keys_and_database() -> Generator[tuple[str, Sequence[bytes]]]:
+def _keys_and_database() -> Generator[tuple[Place, Sequence[bytes]]]:
     settings = load_settings()
     with _database(settings, migrate_embedded=False) as (conninfo, is_embedded):
-        check_schema(conninfo)
-        yield conninfo, load_secret_keys(settings, is_embedded)
+        place = check_schema(conninfo, schema=settings.database_schema)
+        yield place, load_secret_keys(settings, is_embedded)
 
 
 class _Failure(Exception):
@@ -383,7 +389,7 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
     conninfo = embedded.start()
     try:
         if migrate_embedded:
-            migrate(conninfo)
+            migrate(conninfo, schema=settings.database_schema)
         yield conninfo, True
     finally:
         embedded.stop()

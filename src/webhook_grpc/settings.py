@@ -36,6 +36,8 @@ _Kind = TypeVar("_Kind", bound=BaseSettings)
 PREFIX: Final = "WEBHOOK_"
 _CustomerId = Annotated[int, Field(gt=0, le=INT64_MAX)]
 _CallerName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]  # the database keeps it
+_SCHEMA: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_NO_SCHEMAS: Final = frozenset({"information_schema"})
 _SAN: Final = re.compile(r"(URI:[!-~]{1,2048}|DNS:[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)")
 
 
@@ -95,6 +97,9 @@ class DatabaseSettings(BaseSettings):
     # --- where the database is ---------------------------------------------------------------------------------------
     database_url: SecretStr | None = None
     """A libpq connection string or URI, Postgres 15 or newer. Unset: the embedded Postgres in `data_dir`."""
+    database_schema: str | None = None
+    """The schema of the service's tables; `migrate` makes it. Unset: where the tables are; for a new installation
+    `webhook_grpc`, or the schema that search_path of the role or the URL names, unless that is `public`."""
     data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.geteuid()))
     """Where the embedded Postgres and its secret key live: save both."""
 
@@ -103,6 +108,17 @@ class DatabaseSettings(BaseSettings):
     def _strip(cls, value: Any) -> Any:
         """A secret that was made with `echo` has a line end."""
         return value.strip() or None if isinstance(value, str) else value
+
+    @field_validator("database_schema")
+    @classmethod
+    def _plain_schema(cls, value: str | None) -> str | None:
+        """A name that is the same with quotes and without, so that it can be written into statements as it is."""
+        if value is not None and (not _SCHEMA.fullmatch(value) or value.startswith("pg_") or value in _NO_SCHEMAS):
+            raise ValueError(
+                "must be 1 to 63 lower-case letters, digits and _, beginning with a letter, not pg_, and no name of "
+                "Postgres' own"
+            )
+        return value
 
     @field_validator("data_dir", mode="after")
     @classmethod

@@ -410,17 +410,20 @@ async def test_publishing_in_a_transaction(
     await service.create_webhook(receiver.url())
     page = "docs/sql.md"
     with psycopg.connect(services.database_url, autocommit=True) as admin, postgres.role() as role:
-        admin.execute("CREATE TABLE orders (order_id bigint PRIMARY KEY, status text NOT NULL)")
-        admin.execute(f"GRANT INSERT ON orders TO {role}".encode())
+        admin.execute("CREATE TABLE public.orders (order_id bigint PRIMARY KEY, status text NOT NULL)")
+        admin.execute(f"GRANT INSERT ON public.orders TO {role}".encode())
+        admin.execute(f"REVOKE USAGE ON SCHEMA webhook_grpc FROM {role}".encode())  # only what the document grants
         try:
             admin.execute(blocks(page, "publish_event_grant").replace("orders_app", role).encode())
-            monkeypatch.setenv("DATABASE_URL", f"{services.database_url} options='-c role={role}'")
+            monkeypatch.setenv(
+                "DATABASE_URL", f"{services.database_url} options='-c role={role} -c search_path=public'"
+            )
             with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as application:
                 application.execute(blocks(page, "publish_event_sql").encode())
             printed = await run(sys.executable, "-c", blocks(page, "publish_event_python"))
             requests = await receiver.wait_for(2)
         finally:
-            admin.execute("DROP TABLE orders")
+            admin.execute("DROP TABLE public.orders")
     assert {orjson.loads(request.body)["data"]["order_id"] for request in requests} == {41, 42}
     assert printed.strip() in {request.event_id for request in requests}
     for request in requests:

@@ -23,6 +23,7 @@ from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.hub.hints import NOTIFY
 from webhook_grpc.store.outbox import due, ownership, settlement
 from webhook_grpc.store.registry import webhooks
 
@@ -517,7 +518,7 @@ async def test_an_unknown_hint_ends_no_loop(service: Service, receiver: Receiver
     await service.create_webhook(receiver.url())
     async with service.watching() as watch:
         for payload in ("drain", "d", "wx", "d99999999999999999999", ""):
-            postgres.rows("SELECT pg_notify('webhook_grpc', %s)", [payload])
+            postgres.rows(NOTIFY, [payload])
         await service.publish()
         await watch.until_ended()
     assert not ended_loops(service)

@@ -276,8 +276,8 @@ async def test_parts_that_share_a_connection_hold_up_nobody_else_while_one_waits
 def limited(postgres: TestPostgres) -> Iterator[str]:
     """A role that owns nothing and was granted everything."""
     with postgres.role() as role:
-        as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA public TO {}", role)
-        as_admin(postgres, "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {}", role)
+        as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA webhook_grpc TO {}", role)
+        as_admin(postgres, "GRANT ALL ON ALL SEQUENCES IN SCHEMA webhook_grpc TO {}", role)
         yield role
 
 
@@ -293,7 +293,7 @@ async def limited_services(
     first = ServiceFactory(database_url, tmp_path)
     await first.start()
     await first.stop()
-    as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA public TO {}", limited)
+    as_admin(postgres, "GRANT ALL ON ALL TABLES IN SCHEMA webhook_grpc TO {}", limited)
     factory = ServiceFactory(make_conninfo(postgres.url, user=limited, password="hush"), tmp_path)
     yield factory
     await factory.stop()

@@ -20,7 +20,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.invariants.history import LogRow, Pending, Shown
 from tests.support import slowness
-from tests.support.postgres import connected, query
+from tests.support.postgres import SEARCH_PATH, connected, query
 from webhook_grpc.domain.ids import event_id_text
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres
 from webhook_grpc.store.schema.migrate import migrate
@@ -60,6 +60,7 @@ class DatabaseServer:
         self.url = self._embedded.start()
         query(self.url, "ALTER SYSTEM SET fsync = off")  # processes crash here, the machine does not
         query(self.url, sql.SQL("ALTER SYSTEM SET max_connections = {}").format(CONNECTIONS_MAX).as_string())  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
+        query(self.url, f"ALTER SYSTEM SET search_path = {SEARCH_PATH}")
         self.crash()
         self.start_again()
         query(self.url, "CREATE DATABASE webhook_faults_template")

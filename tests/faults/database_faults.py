@@ -20,6 +20,7 @@ from webhook.v1 import service_pb2
 from tests.support import slowness
 from tests.support.postgres import query
 from tests.support.service import error_details
+from webhook_grpc.hub.hints import LISTEN
 
 from .cluster import LEASE_SECONDS, STATEMENT_SECONDS, statement_seconds
 from .database import CONNECTIONS_MAX
@@ -39,7 +40,7 @@ WHERE datname = %(database)s AND application_name LIKE 'webhook-grpc%%' AND (pid
 """
 TERMINATE_LISTENERS: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = %(database)s AND query = 'LISTEN webhook_grpc'
+WHERE datname = %(database)s AND query = %(listen)s
 """
 
 
@@ -172,7 +173,7 @@ async def lose_listeners(round_: Round) -> None:
     for pause in round_.pauses(0.3, 0.8):
         await asyncio.sleep(pause)
         with round_.fault("LISTEN lost"):
-            parameters = {"database": round_.database_name}
+            parameters = {"database": round_.database_name, "listen": LISTEN}
             await asyncio.to_thread(query, round_.server.url, TERMINATE_LISTENERS, parameters)
 
 

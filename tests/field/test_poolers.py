@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
@@ -17,8 +18,10 @@ from tests.field.conftest import Field
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import query
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
 from tests.support.store import options
+from webhook_grpc.commands.doctor import findings
+from webhook_grpc.commands.findings import Finding
 from webhook_grpc.store.connection.poolers import check_sessions
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.connection.session import Pooling
@@ -145,6 +148,30 @@ async def test_behind_a_transaction_pooler_a_role_with_the_wrong_settings_is_ref
         run_lines(field, caught.value)
         pooler.reconnect()
         await check(pooler.url, Pooling.TRANSACTION)
+
+
+async def test_the_doctor_says_what_a_transaction_pooler_lacks_and_sets_nothing_in_its_sessions(
+    field: Field, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    field.alter(jit="on", statement_timeout="300ms")
+    with pgbouncer(field, "transaction") as pooler:
+        settings = {"URL": pooler.url, "POOLER": "transaction"}
+        for name, value in settings.items():
+            monkeypatch.setenv(f"WEBHOOK_DATABASE_{name}", value)
+        monkeypatch.setenv("WEBHOOK_SECRET_KEYS", base64.b64encode(SECRET_KEY).decode())
+
+        def found() -> dict[str, Finding]:
+            return {one.check: one for one in findings()}
+
+        before = await asyncio.to_thread(found)
+        assert before["database"].state == "problem"
+        assert "statement_timeout=300ms (user); they have to be right" in before["session settings"].detail
+        run_lines(field, UnsuitableServer(before["database"].detail))
+        pooler.reconnect()
+        after = await asyncio.to_thread(found)
+        assert not [one for one in after.values() if one.state == "problem"]
+        assert after["pooler"].detail == "one between, taken for one in transaction mode"
+        assert await settings_that_clients_left(pooler.url) == set(), "looking sets nothing"
 
 
 async def test_what_another_client_set_in_a_shared_session_is_noticed(field: Field) -> None:

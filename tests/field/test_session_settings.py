@@ -76,7 +76,7 @@ async def test_a_stricter_synchronous_commit_is_kept_and_a_weaker_one_is_not(
 async def test_names_lead_to_our_schema_whatever_is_made_before_it_later(field: Field) -> None:
     query(field.admin_url, sql.SQL("CREATE SCHEMA {0} AUTHORIZATION {0}").format(sql.Identifier(field.role)))
     async with await connect(options(field.url), "start") as connection:
-        assert await settings_of(connection, "search_path") == {"search_path": "public, pg_temp"}
+        assert await settings_of(connection, "search_path") == {"search_path": "webhook_grpc, pg_temp"}
 
 
 async def test_the_service_works_for_a_role_with_every_hostile_setting(

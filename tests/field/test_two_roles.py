@@ -186,7 +186,7 @@ def test_that_role_is_refused_what_the_service_does_not_need(roles: Roles) -> No
     assert {sqlstate_of(roles.service, statement) for statement in MISUSED} == {"22023"}
     with psycopg.connect(roles.service, autocommit=True) as connection:
         connection.execute("CREATE TEMP TABLE events (mine text)")
-        connection.execute("SET search_path = pg_temp, public")
+        connection.execute("SET search_path = pg_temp, webhook_grpc")
         today = today_of(roles)
         connection.execute("SELECT make_partition('events', %s)", [today])
     name = partition_name("events", today)
@@ -211,7 +211,8 @@ def test_a_role_that_has_rights_on_every_new_table_gets_none_to_change_the_audit
 def test_another_role_may_not_run_the_functions(roles: Roles) -> None:
     stranger = f"webhook_test_{secrets.token_hex(6)}"
     query(
-        roles.admin, cast("LiteralString", f"CREATE ROLE {stranger} LOGIN; GRANT USAGE ON SCHEMA public TO {stranger}")
+        roles.admin,
+        cast("LiteralString", f"CREATE ROLE {stranger} LOGIN; GRANT USAGE ON SCHEMA webhook_grpc TO {stranger}"),
     )
     try:
         calls: tuple[LiteralString, ...] = (

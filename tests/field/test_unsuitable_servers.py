@@ -66,9 +66,10 @@ def new_database(server: DistributionPostgres, request: pytest.FixtureRequest) -
     return make
 
 
-def refused(url: str) -> str:
+def refused(url: str, **settings: str) -> str:
     """Runs `migrate`, which must fail, and returns the one sentence that it says."""
-    environment = {"WEBHOOK_DATABASE_URL": url, "WEBHOOK_SECRET_KEYS": None, "WEBHOOK_SECRET_KEYS_FILE": None}
+    unset = {"WEBHOOK_SECRET_KEYS": None, "WEBHOOK_SECRET_KEYS_FILE": None}
+    environment = {"WEBHOOK_DATABASE_URL": url, **unset, **settings}
     done = CliRunner().invoke(main, ["migrate"], env=environment)
     assert isinstance(done.exception, SystemExit), done.exception
     assert done.exit_code == 1
@@ -77,9 +78,10 @@ def refused(url: str) -> str:
     return line
 
 
-def migrated(url: str) -> str:
+def migrated(url: str, **settings: str) -> str:
     """Runs `migrate`, which must succeed, and returns what it says."""
-    environment = {"WEBHOOK_DATABASE_URL": url, "WEBHOOK_SECRET_KEYS": None, "WEBHOOK_SECRET_KEYS_FILE": None}
+    unset = {"WEBHOOK_SECRET_KEYS": None, "WEBHOOK_SECRET_KEYS_FILE": None}
+    environment = {"WEBHOOK_DATABASE_URL": url, **unset, **settings}
     done = CliRunner().invoke(main, ["migrate"], env=environment)
     assert done.exit_code == 0, done.output
     return done.output
@@ -88,18 +90,28 @@ def migrated(url: str) -> str:
 def test_a_role_that_may_not_create_is_shown_what_to_grant(new_database: NewDatabase) -> None:
     url = new_database()
     plain = make_conninfo(url, user="plain")
-    line = refused(plain)
+    line = refused(plain, WEBHOOK_DATABASE_SCHEMA="public")
     _, _, grant = line.partition("run: ")
     assert grant == 'GRANT CREATE ON SCHEMA "public" TO "plain"'
-    query(url, grant)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that it works is the point
+    line = refused(plain)
+    _, _, make = line.partition("run: ")
+    assert make == 'CREATE SCHEMA "webhook_grpc"; GRANT USAGE, CREATE ON SCHEMA "webhook_grpc" TO "plain"'
+    query(url, make)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that it works is the point
     assert "applied 0001" in migrated(plain)
     check_schema(plain)
+    with pytest.raises(UnsuitableServer, match=r"the role other may not use the schema webhook_grpc") as raised:
+        check_schema(make_conninfo(url, user="other"))
+    _, _, grant = str(raised.value).partition("run: ")
+    grant, _, _ = grant.partition(" (")
+    assert grant == 'GRANT USAGE ON SCHEMA "webhook_grpc" TO "other"'
+    query(url, grant)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that it works is the point
     query(url, "GRANT SELECT ON webhook_migrations TO other")
     with pytest.raises(UnsuitableServer, match=r"the role other may not make and drop daily partitions") as raised:
         check_schema(make_conninfo(url, user="other"))
     _, _, grant = str(raised.value).partition("run as that: ")
     grant, _, _ = grant.partition(" (")
-    assert grant == 'GRANT EXECUTE ON FUNCTION make_partition, detach_partition, drop_partition TO "other"'
+    names = ", ".join(f'"webhook_grpc".{name}' for name in ("make_partition", "detach_partition", "drop_partition"))
+    assert grant == f'GRANT EXECUTE ON FUNCTION {names} TO "other"'
     query(url, grant)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - that it works is the point
     check_schema(make_conninfo(url, user="other"))
 
@@ -107,6 +119,7 @@ def test_a_role_that_may_not_create_is_shown_what_to_grant(new_database: NewData
 def test_a_role_that_may_not_read_our_table_is_one_sentence(new_database: NewDatabase) -> None:
     url = new_database()
     migrate(url)
+    query(url, "GRANT USAGE ON SCHEMA webhook_grpc TO plain")
     with pytest.raises(SchemaError, match="permission denied for table webhook_migrations; run it as"):
         check_schema(make_conninfo(url, user="plain"))
 
@@ -126,11 +139,10 @@ def test_a_role_that_may_not_read_our_table_is_one_sentence(new_database: NewDat
 def test_a_name_that_is_taken_is_named(taken: str, said: str, new_database: NewDatabase) -> None:
     url = new_database()
     query(url, taken)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - a constant of this test
-    line = refused(url)
+    line = refused(url, WEBHOOK_DATABASE_SCHEMA="public")
     assert said in line
-    assert (
-        "SQLSTATE" in line or "is not ours; give webhook-grpc a database or a schema (search_path) of its own" in line
-    )
+    hint = "is not ours; give webhook-grpc a database or a schema (WEBHOOK_DATABASE_SCHEMA) of its own"
+    assert "SQLSTATE" in line or hint in line
 
 
 def test_a_read_only_role_is_one_sentence(new_database: NewDatabase) -> None:

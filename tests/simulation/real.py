@@ -34,7 +34,7 @@ INSERT INTO simulated.clock VALUES (now());
 CREATE FUNCTION simulated.now() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT at FROM simulated.clock';
 CREATE FUNCTION simulated.clock_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT at FROM simulated.clock';
 """
-SEARCH_PATH = "-c search_path=simulated,public,pg_catalog"
+SEARCH_PATH = "-c search_path=simulated,webhook_grpc,pg_catalog"
 
 WEBHOOKS = "SELECT " + webhooks.COLUMNS + " FROM webhooks"  # noqa: S608 - the columns are the store's own
 HEALTH = """

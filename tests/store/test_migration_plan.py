@@ -22,7 +22,7 @@ from webhook_grpc.store.schema.migration_plan import Size
 from webhook_grpc.store.schema.migration_steps import run_step
 
 TABLES: LiteralString = """
-SELECT oid, relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')
+SELECT oid, relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p', 'v')
 """
 LOCKS: LiteralString = "SELECT relation, mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation = ANY(%s)"
 RELATIONS: LiteralString = "SELECT attrelid::regclass::text, attname, attnum FROM pg_attribute ORDER BY 1, 3"
@@ -125,11 +125,12 @@ def test_the_command_shows_the_plan_to_people_and_to_programs(url: str) -> None:
     assert shown[0] == migration_names()[2]
     locks = r"ACCESS EXCLUSIVE on event_types \(about \d+ rows\), reads and writes wait; instant"
     assert re.fullmatch(f"  1/19  {ALTERED}: {locks}", shown[1])
-    assert shown[-1] == "nothing was changed; `webhook-grpc migrate` runs this"
+    assert shown[-1] == "in the schema webhook_grpc; nothing was changed; `webhook-grpc migrate` runs this"
     lines = CliRunner().invoke(main, ["migrate", "--plan", "-o", "json"], env=environment).stdout.splitlines()
     assert len(lines) == len(plan(url))
     first = orjson.loads(lines[0])
     assert first == {
+        "schema": "webhook_grpc",
         "migration": migration_names()[2], "step": 1, "step_count": 19, "statement": ALTERED, "table": "event_types",
         "lock": "ACCESS EXCLUSIVE", "waiting": "reads and writes wait", "rows": first["rows"], "partitions": 0,
         "seconds": None,

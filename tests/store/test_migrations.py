@@ -19,8 +19,9 @@ from tests.support import slowness
 from tests.support.earlier import WITH_0004, checkout
 from tests.support.postgres import TestPostgres, query
 from tests.support.schema import described
+from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.schema import migration_files
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema, migrate, plan
+from webhook_grpc.store.schema.migrate import SchemaError, check_schema, migrate, plan
 from webhook_grpc.store.schema.migration_files import migration_names
 
 # Migrates the databases given with abb2400, and dies where a file is in the database and not yet recorded: of the first

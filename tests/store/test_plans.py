@@ -113,7 +113,7 @@ BELIEFS: Final[Mapping[str, tuple[LiteralString, ...]]] = {
 }
 OURS: Final = """
 CREATE TEMPORARY TABLE ours AS
-SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'i', 'I')
+SELECT oid FROM pg_class WHERE relnamespace = 'webhook_grpc'::regnamespace AND relkind IN ('r', 'p', 'i', 'I')
 """
 
 
@@ -430,12 +430,12 @@ async def test_a_loop_plans_for_the_queue_as_it_is_not_as_it_was(servers: Callab
     async with connection:
         await connection.execute("BEGIN")
         await connection.execute("CREATE TEMPORARY TABLE deliveries (LIKE deliveries INCLUDING ALL) ON COMMIT DROP")
-        await connection.execute("SET LOCAL search_path = pg_temp, public")
-        await connection.execute("INSERT INTO deliveries SELECT * FROM public.deliveries LIMIT 1")
+        await connection.execute("SET LOCAL search_path = pg_temp, webhook_grpc")
+        await connection.execute("INSERT INTO deliveries SELECT * FROM webhook_grpc.deliveries LIMIT 1")
         await connection.execute("ANALYZE deliveries")
         for _ in range(10):  # after five psycopg prepares it, after five more Postgres may keep a plan
             await connection.execute(settlement.SETTLE, batch, prepare=True)
-        await connection.execute("INSERT INTO deliveries SELECT * FROM public.deliveries ON CONFLICT DO NOTHING")
+        await connection.execute("INSERT INTO deliveries SELECT * FROM webhook_grpc.deliveries ON CONFLICT DO NOTHING")
         reads = "SELECT coalesce(seq_tup_read, 0) FROM pg_stat_xact_user_tables WHERE relid = 'deliveries'::regclass"
         [(before,)] = await (await connection.execute(reads)).fetchall()
         await connection.execute(settlement.SETTLE, {**batch, "last_seqs": [2_000_000] * 64}, prepare=True)

@@ -263,7 +263,7 @@ def test_tables_and_functions_of_the_callers_own_do_not_fool_it(
         app.execute(sql.SQL("GRANT ALL ON pg_temp.{} TO PUBLIC").format(sql.Identifier(table)))
     become(app, role)
     app.execute("CREATE FUNCTION pg_temp.event_patterns(text) RETURNS text[] LANGUAGE sql AS 'SELECT NULL::text[]'")
-    app.execute("SET search_path = pg_temp, public")
+    app.execute("SET search_path = pg_temp, webhook_grpc")
 
     event_id = publish_event(app, request_id="r")
     app.commit()

@@ -22,6 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from .ports import free_port
+from .postgres import SEARCH_PATH
 
 _BIN_FOLDERS: Final = "/usr/lib/postgresql"
 _START_SECONDS_MAX: Final = 60
@@ -90,7 +91,7 @@ class DistributionPostgres:
         else:
             copy = ("pg_basebackup", "-R", "-X", "stream", "--checkpoint=fast", "--no-sync", "-D", str(self.data))
             self._run(*copy, "-d", make_conninfo(follows.url, dbname=""))
-        self.configure({"fsync": "off", "max_connections": "100", **(settings or {})})
+        self.configure({"fsync": "off", "max_connections": "100", "search_path": SEARCH_PATH, **(settings or {})})
         self.start()
 
     @property

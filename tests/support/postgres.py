@@ -21,6 +21,10 @@ from tests.support import roles, slowness
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres
 from webhook_grpc.store.schema.migrate import migrate
 
+# What tests see without a schema before a name. What is under test decides by itself where its tables are: search_path
+# of the server or a database is not meant for it.
+SEARCH_PATH: Final = "webhook_grpc, public"
+
 _RECOVERS = re.compile("in recovery mode|not yet accepting connections")
 _RECOVERY_SECONDS_MAX = 20
 
@@ -122,6 +126,9 @@ class TestPostgres:
         self.drop_database(name)
         with psycopg.connect(self._admin_url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} SET search_path = " + SEARCH_PATH).format(sql.Identifier(name))
+            )
         return make_conninfo(self._admin_url, dbname=name)
 
     def drop_database(self, name: str) -> None:
@@ -133,12 +140,15 @@ class TestPostgres:
     def role(self, options: LiteralString = "") -> Generator[str]:
         """Makes a role that may log in, yields its name, and drops the role and what it owns or was granted here.
 
+        It may look into the schema of our tables.
+
         The name is new each time: roles belong to the server, which the processes of a test run may share.
         """
         name = f"webhook_test_{secrets.token_hex(8)}"
         role = sql.Identifier(name)
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(sql.SQL("CREATE ROLE {} LOGIN " + options).format(role))
+            connection.execute(sql.SQL("GRANT USAGE ON SCHEMA webhook_grpc TO {}").format(role))
             try:
                 yield name
             finally:
@@ -218,7 +228,7 @@ def dump(url: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET bytea_output = 'escape'")
         tables = connection.execute(
-            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
         ).fetchall()
         read = sql.SQL("SELECT t::text FROM {} t")
         texts = [connection.execute(read.format(sql.Identifier(table))).fetchall() for (table,) in tables]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
@@ -13,24 +14,24 @@ from webhook_grpc.store.schema.partitions import first_id
 
 _COLUMNS: LiteralString = """
 SELECT table_name, ordinal_position, column_name, data_type, column_default, is_nullable, generation_expression
-FROM information_schema.columns WHERE table_schema = 'public' AND table_name !~ '^_?yoyo' ORDER BY 1, 2
+FROM information_schema.columns WHERE table_schema = current_schema() AND table_name !~ '^_?yoyo' ORDER BY 1, 2
 """
 _INDEXES: LiteralString = """
 SELECT c.relname, pg_get_indexdef(i.indexrelid), i.indisvalid, p.inhparent::regclass::text
 FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid LEFT JOIN pg_inherits p ON p.inhrelid = c.oid
-WHERE c.relnamespace = 'public'::regnamespace AND c.relname !~ '^_?yoyo' ORDER BY 1
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relname !~ '^_?yoyo' ORDER BY 1
 """
 _CONSTRAINTS: LiteralString = """
 SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
-WHERE connamespace = 'public'::regnamespace AND conrelid::regclass::text !~ '^_?yoyo' ORDER BY 1, 2
+WHERE connamespace = current_schema()::regnamespace AND conrelid::regclass::text !~ '^_?yoyo' ORDER BY 1, 2
 """
 _RELATIONS: LiteralString = """
 SELECT relname, relkind::text, reloptions, CASE WHEN relkind = 'v' THEN pg_get_viewdef(oid) END
-FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname !~ '^_?yoyo' ORDER BY 1
+FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relname !~ '^_?yoyo' ORDER BY 1
 """
 _FUNCTIONS: LiteralString = """
 SELECT proname, pg_get_functiondef(oid), proacl::text, obj_description(oid)
-FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1
+FROM pg_proc WHERE pronamespace = current_schema()::regnamespace ORDER BY 1
 """
 _ROWS: LiteralString = """
 SELECT event_type, built_in::text FROM event_types
@@ -42,9 +43,17 @@ INVALID: LiteralString = "SELECT indexrelid::regclass::text FROM pg_index WHERE 
 
 
 def described(url: str) -> list[tuple[Any, ...]]:
-    """Every table, column, index, constraint, view and function of ours, and the rows that migrations make."""
+    """Every table, column, index, constraint, view and function of ours, and the rows that migrations make.
+
+    Without the name of the schema, so that the same things in two schemas are equal.
+    """
     parts = (_COLUMNS, _INDEXES, _CONSTRAINTS, _RELATIONS, _FUNCTIONS, _ROWS)
-    return [row for part in parts for row in query(url, part)]
+    [(schema,)] = query(url, "SELECT current_schema()::text")
+    return [tuple(_without(schema, value) for value in row) for part in parts for row in query(url, part)]
+
+
+def _without(schema: str, value: Any) -> Any:
+    return re.sub(rf"\b{schema}\b(\.|', 'pg_temp')", r"our\1", value) if isinstance(value, str) else value
 
 
 def add_partition(url: str, table: str, day: int) -> str:

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from webhook_grpc.cli import main
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, check_schema
+from webhook_grpc.store.connection.opening import DatabaseUnreachable
+from webhook_grpc.store.schema.migrate import check_schema
 
 PLACE = "127.0.0.1:1/db"
 HALVES = ("hunter2", "kumquat9")

@@ -6,17 +6,19 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.db import Database, DatabaseOptions
 
 _Result = TypeVar("_Result")
 _SECONDS_MAX: Final = 30.0  # of a statement, and of the wait for a connection
 
 
-def run_in_database(conninfo: str, act: Callable[[Database], Awaitable[_Result]]) -> _Result:
+def run_in_database(place: Place, act: Callable[[Database], Awaitable[_Result]]) -> _Result:
     """Runs an act in an event loop of its own, with one connection. Raises Unavailable, and what the act raises."""
 
     async def run() -> _Result:
-        database = Database(DatabaseOptions(conninfo, 1, _SECONDS_MAX, 1, _SECONDS_MAX))
+        options = DatabaseOptions(place.conninfo, 1, _SECONDS_MAX, 1, _SECONDS_MAX, place.pooling, place.schema)
+        database = Database(options)
         await database.open()
         try:
             return await act(database)

@@ -2,57 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import socket
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
 from webhook_grpc.app import descriptors_needed
 from webhook_grpc.domain.access import PERMISSIONS_OF_ROLES, Caller
 from webhook_grpc.domain.errors import Unauthenticated, Unavailable
 from webhook_grpc.domain.sealing import Sealer, key_id_text
 from webhook_grpc.domain.tokens import StoredToken
+from webhook_grpc.hub.connections import Connections
+from webhook_grpc.parent.cores import usable_cores
 from webhook_grpc.process.secret_keys import load_secret_keys, load_tokens
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.certificates import certificates_of
 from webhook_grpc.settings import Settings, SettingsError, load_settings, unknown_variables
 from webhook_grpc.store.clock import database_time
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
+from webhook_grpc.store.connection.opening import DatabaseUnreachable
+from webhook_grpc.store.connection.placing import Place
+from webhook_grpc.store.connection.poolers import check_sessions
 from webhook_grpc.store.connection.server_checks import UnsuitableServer, durability_warnings, server_version
 from webhook_grpc.store.connection.session import Pooling
+from webhook_grpc.store.connection.standing import look, look_at_role
 from webhook_grpc.store.db import Database, TooFewConnections
 from webhook_grpc.store.registry import tokens as stored_tokens
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
-from webhook_grpc.store.schema.migrate import DatabaseUnreachable, SchemaError, check_schema
+from webhook_grpc.store.schema.migrate import SchemaError, check_schema
 
 from .database import run_in_database
+from .findings import Finding
+from .postgres import CHECKS as OF_SERVER
+from .postgres import judged, judged_role
 from .resealing import KeyUse, uses_of_keys
 
 _PROXY_SECONDS_MAX: Final = 5.0
 _CLOCK_SECONDS_FINE: Final = 5.0
 _SHOWN_MAX: Final = 5  # customers of a token
-_AFTER_DATABASE: Final = ("schema", "caller", "secret keys")
+_AFTER_SCHEMA: Final = ("role", "caller", "secret keys")
+_AFTER_DATABASE: Final = (*OF_SERVER, "schema", *_AFTER_SCHEMA)
 _AFTER_SETTINGS: Final = ("tokens", "TLS", "egress", "file limit", "database", *_AFTER_DATABASE)
 _PERMISSIONS: Final = ("read", "publish", "manage", "admin")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check has found; `remedy` is what to do, empty if `detail` says that or nothing is to be done.
-
-    Shows no value of a secret.
-    """
-
-    check: str
-    state: Literal["ok", "warning", "problem", "skipped"]
-    detail: str
-    remedy: str = ""
 
 
 def findings(token: str = "") -> Iterator[Finding]:
@@ -133,26 +131,47 @@ class _NotThere(Exception):
 
 
 def _of_database(settings: Settings, token: str) -> Iterator[Finding]:
-    not_checked = [Finding(check, "skipped", "not checked: no database") for check in _AFTER_DATABASE]
     try:
         with _opened(settings) as conninfo:
-            try:
-                check_schema(conninfo, Pooling(settings.database_pooler))
-            except SchemaError as error:
-                yield Finding("database", "ok", "it answers")
-                yield Finding("schema", "problem", str(error))
-                yield from (Finding(check, "skipped", "not checked: no schema") for check in _AFTER_DATABASE[1:])
-                return
-            yield from run_in_database(conninfo, partial(_looked_at, settings, token))
+            yield from _found_at(conninfo, settings, token)
     except _NotThere as error:
         yield Finding("database", "skipped", str(error))
-        yield from not_checked
+        yield from _not_checked("no database", _AFTER_DATABASE)
     except (BadConninfo, DatabaseUnreachable, UnsuitableServer, EmbeddedPostgresError) as error:
         yield Finding("database", "problem", str(error))
-        yield from not_checked
-    except (Unavailable, TooFewConnections) as error:
+        yield from _not_checked("no database", _AFTER_DATABASE)
+
+
+def _found_at(conninfo: str, settings: Settings, token: str) -> Iterator[Finding]:
+    """Yields what there is to say of a database that can be reached. Raises BadConninfo, DatabaseUnreachable."""
+    pooling, standing = Pooling(settings.database_pooler), look(conninfo)
+    of_server = list(judged(standing, pooling, _connections_needed(settings)))
+    try:
+        place = check_schema(conninfo, pooling, settings.database_schema)
+        answered, *others = run_in_database(place, partial(_looked_at, settings, token, place))
+    except SchemaError as error:
+        yield Finding("database", "ok", "it answers")
+        yield from of_server
+        yield Finding("schema", "problem", str(error))
+        yield from _not_checked("no schema", _AFTER_SCHEMA)
+    except (UnsuitableServer, Unavailable, TooFewConnections) as error:
         yield Finding("database", "problem", error.message if isinstance(error, Unavailable) else str(error))
-        yield from not_checked
+        yield from of_server
+        yield from _not_checked("no database", ("schema", *_AFTER_SCHEMA))
+    else:
+        yield answered
+        yield from of_server
+        yield from others
+
+
+def _connections_needed(settings: Settings) -> int:
+    """Returns how many connections all processes open here at most."""
+    count = usable_cores() if settings.processes == "auto" else settings.processes
+    return count * (settings.database_pool_size + len(fields(Connections)))
+
+
+def _not_checked(why: str, checks: Iterable[str]) -> Iterator[Finding]:
+    yield from (Finding(check, "skipped", f"not checked: {why}") for check in checks)
 
 
 @contextmanager
@@ -170,7 +189,9 @@ def _opened(settings: Settings) -> Generator[str]:
         embedded.stop()
 
 
-async def _looked_at(settings: Settings, token: str, database: Database) -> list[Finding]:
+async def _looked_at(settings: Settings, token: str, place: Place, database: Database) -> list[Finding]:
+    """Returns what there is to say of the database itself, and then of everything after the schema."""
+    await check_sessions(database.options)
     before, started = time.time(), time.monotonic()
     at = (await database_time(database)).timestamp()
     answered = f"Postgres {await server_version(database)}, answers in {_milliseconds(started)}"
@@ -179,7 +200,8 @@ async def _looked_at(settings: Settings, token: str, database: Database) -> list
     sealer = _sealer(settings)
     return [
         _standing(answered, [*await durability_warnings(database), *_clock_warnings(ahead)]),
-        Finding("schema", "ok", "that of this version"),
+        Finding("schema", "ok", f"{place.schema}: that of this version"),
+        judged_role(await asyncio.to_thread(look_at_role, place.conninfo, place.schema)),
         await _caller(settings, token, sealer, database),
         await _keys(settings, sealer, database),
     ]

@@ -15,6 +15,7 @@ from webhook_grpc.domain.access_tokens import LIFE_SECONDS_MAX
 from webhook_grpc.domain.sealing import Sealer, key_id_of, key_id_text
 from webhook_grpc.process.secret_keys import new_secret_key
 from webhook_grpc.settings import decode_secret_key
+from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry.resealing import Kind
 
@@ -22,7 +23,7 @@ from .database import run_in_database
 from .examples import HELP_NAMES, examples
 from .resealing import KeyUse, Resealing, uses_of_keys
 
-Opened = Callable[[], AbstractContextManager[tuple[str, Sequence[bytes]]]]
+Opened = Callable[[], AbstractContextManager[tuple[Place, Sequence[bytes]]]]
 
 
 def keys_group(explained: Callable[[], AbstractContextManager[None]], opened: Opened) -> click.Group:
@@ -40,8 +41,8 @@ def keys_group(explained: Callable[[], AbstractContextManager[None]], opened: Op
     @keys.command("list", epilog=examples("webhook-grpc keys list", "webhook-grpc keys list | jq -r .key_id"))
     def list_keys() -> None:
         """List the keys that are given or in use, and what needs them: one JSON object a line."""
-        with explained(), opened() as (conninfo, given):
-            for use in run_in_database(conninfo, partial(uses_of_keys, sealer=Sealer(given))):
+        with explained(), opened() as (place, given):
+            for use in run_in_database(place, partial(uses_of_keys, sealer=Sealer(given))):
                 click.echo(orjson.dumps(_shown(use)))
 
     @keys.command(
@@ -54,9 +55,9 @@ def keys_group(explained: Callable[[], AbstractContextManager[None]], opened: Op
 
         May be interrupted and repeated. Ends with status 1 while another key is still needed.
         """
-        with explained(), opened() as (conninfo, given):
+        with explained(), opened() as (place, given):
             sealer = Sealer(given)
-            count, uses = run_in_database(conninfo, partial(_rotate, sealer=sealer))
+            count, uses = run_in_database(place, partial(_rotate, sealer=sealer))
         newest = key_id_text(sealer.key_ids[0])
         click.echo(f"{count} sealed again, with the key {newest}")
         others = [use for use in uses if use.key_id != sealer.key_ids[0]]

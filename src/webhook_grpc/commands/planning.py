@@ -21,7 +21,10 @@ def plan_lines(steps: Sequence[PlannedStep]) -> Iterator[str]:
             migration = step.migration
             yield migration
         yield f"  {step.step}/{step.step_count}  {step.statement}: {_lock_of(step)}; {duration(step.seconds)}"
-    yield "nothing was changed; `webhook-grpc migrate` runs this" if steps else "nothing to do"
+    if not steps:
+        yield "nothing to do"
+        return
+    yield f"in the schema {steps[0].schema}; nothing was changed; `webhook-grpc migrate` runs this"
 
 
 def plan_json(steps: Sequence[PlannedStep]) -> Iterator[bytes]:
@@ -29,6 +32,7 @@ def plan_json(steps: Sequence[PlannedStep]) -> Iterator[bytes]:
     for step in steps:
         yield orjson.dumps(
             {
+                "schema": step.schema,
                 "migration": step.migration,
                 "step": step.step,
                 "step_count": step.step_count,

@@ -19,6 +19,7 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import WebhookError
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec
+from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import tokens as store
 
@@ -54,15 +55,15 @@ class TokenPlace(Protocol):
 class InDatabase:
     """The table itself."""
 
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
     @classmethod
     @contextmanager
-    def opened(cls, database: Callable[[], AbstractContextManager[str]]) -> Generator[TokenPlace]:
+    def opened(cls, database: Callable[[], AbstractContextManager[Place]]) -> Generator[TokenPlace]:
         """Opens the database, and closes it when the block ends."""
-        with database() as conninfo:
-            yield cls(conninfo)
+        with database() as place:
+            yield cls(place)
 
     def create(self, spec: TokenSpec) -> str:
         """Makes a token, and returns it as callers send it."""
@@ -83,7 +84,7 @@ class InDatabase:
 
     def _run(self, act: Callable[[Database], Awaitable[_Result]]) -> _Result:
         try:
-            return run_in_database(self._conninfo, act)
+            return run_in_database(self._place, act)
         except WebhookError as error:
             raise TokensFailed(error.message) from None
 

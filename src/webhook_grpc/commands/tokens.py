@@ -16,6 +16,7 @@ import orjson
 from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.tokens import CUSTOMERS_MAX, DESCRIPTION_LENGTH_MAX, TokenSpec
+from webhook_grpc.store.connection.placing import Place
 
 from .examples import HELP_NAMES, examples
 from .token_places import InDatabase, OverHttp, TokenPlace
@@ -26,7 +27,7 @@ _ID: Final = click.IntRange(1, INT64_MAX)
 
 
 def tokens_group(
-    explained: Callable[[], AbstractContextManager[None]], database: Callable[[], AbstractContextManager[str]]
+    explained: Callable[[], AbstractContextManager[None]], database: Callable[[], AbstractContextManager[Place]]
 ) -> click.Group:
     """Returns the group. `explained` turns failures into sentences, `database` opens the database of the settings."""
 
@@ -107,7 +108,7 @@ def _placed(command: _Command) -> _Command:
 
 
 def _place(
-    database: Callable[[], AbstractContextManager[str]], url: str, *, in_database: bool
+    database: Callable[[], AbstractContextManager[Place]], url: str, *, in_database: bool
 ) -> AbstractContextManager[TokenPlace]:
     return InDatabase.opened(database) if in_database else OverHttp.opened(url, _own_token())
 

@@ -19,9 +19,14 @@ from webhook_grpc.domain.progress import Service
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import LoopConnection, Pooling
 
-CHANNEL: Final = "webhook_grpc"
-LISTEN: Final = "LISTEN webhook_grpc"
-NOTIFY: Final = "SELECT pg_notify('webhook_grpc', %s)"
+# Channels belong to the database: each schema of ours has its own. That of `public` is the one of versions that knew no
+# other schema. A name has 63 bytes at most, and LISTEN takes no parameter.
+CHANNEL: Final = """
+CASE current_schema() WHEN 'public' THEN 'webhook_grpc'
+    ELSE 'webhook_grpc_' || left(encode(sha256(convert_to(current_schema(), 'UTF8')), 'hex'), 16) END
+"""
+LISTEN: Final = f"DO $$ BEGIN EXECUTE format('LISTEN %I', {CHANNEL}); END $$"
+NOTIFY: Final = f"SELECT pg_notify({CHANNEL}, %s)"
 
 _SEND_INTERVAL_SECONDS: Final = 0.05
 _RECONNECT_SECONDS: Final = 1.0

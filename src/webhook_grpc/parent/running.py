@@ -58,6 +58,7 @@ async def run_parent(
             pool_waiting_max=1,
             statement_timeout_seconds=settings.database_timeout_seconds,
             pooling=Pooling(settings.database_pooler),
+            schema=settings.database_schema,
         )
         return await Parent(
             plan,

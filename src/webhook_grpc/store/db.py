@@ -65,6 +65,7 @@ class TooFewConnections(Exception):
 class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 
+    `schema` has our tables; None: each connection looks where they are.
     `loops` lists every connection beside the pool: each LoopConnection adds itself. `progress` has the work of each
     loop. `errors` counts what fails. `random` belongs to the process: pauses that it varies are not in step with those
     of other processes.
@@ -76,6 +77,7 @@ class DatabaseOptions:
     pool_waiting_max: int
     statement_timeout_seconds: float
     pooling: Pooling = Pooling.NONE
+    schema: str | None = None
     loops: list[LoopConnection] = field(default_factory=list["LoopConnection"], compare=False)
     progress: Progress = field(default_factory=Progress, compare=False)
     errors: DatabaseErrors = field(default_factory=DatabaseErrors, compare=False)
@@ -106,7 +108,7 @@ async def connect(options: DatabaseOptions, name: str) -> AsyncConnection[Row]:
 async def _prepare(connection: AsyncConnection[Row], options: DatabaseOptions, *, is_loop: bool) -> None:
     """Sets the session, but not behind a transaction pooler: the next client of the session would have the settings."""
     if options.pooling is not Pooling.TRANSACTION:
-        await session.set_session(connection, options.statement_timeout_seconds, is_loop=is_loop)
+        await session.set_session(connection, options.schema, options.statement_timeout_seconds, is_loop=is_loop)
 
 
 @contextlib.contextmanager

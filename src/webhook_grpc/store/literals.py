@@ -19,3 +19,7 @@ CHANGED_LATELY: Final = "interval '15 seconds'"
 
 # Twice the longest lease (settings.py lease_seconds): a lease that ends later was written by a clock that was wrong.
 LEASE_MAX_TWICE: Final = "interval '2 minutes'"
+
+# Tells apart what belongs to the database and not to a schema, as advisory locks do: 0 for installations in `public`,
+# whose processes may run beside those of a version that knew no other schema (docs/decisions/0090).
+SCHEMA_SEED: Final = "CASE current_schema() WHEN 'public' THEN 0 ELSE hashtextextended(current_schema()::text, 0) END"

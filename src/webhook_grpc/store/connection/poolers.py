@@ -19,10 +19,10 @@ from webhook_grpc.store.db import DatabaseOptions, translated_errors
 from .server_checks import UnsuitableServer
 from .session import REQUIRED, SYNCHRONOUS_COMMIT, Pooling, Row, connection_arguments
 
-# One statement runs in one backend: which table it finds as `meta`, and its settings. The pause keeps a backend busy,
-# so that statements that run at the same time need several backends.
+# One statement runs in one backend: the schema that it looks into first, and its settings. The pause keeps a backend
+# busy, so that statements that run at the same time need several backends.
 SELECT_BACKEND_SETTINGS: Final[LiteralString] = """
-SELECT current_user::text, current_database()::text, to_regclass('meta')::text, lower(s.name), s.setting, s.reset_val
+SELECT current_user::text, current_database()::text, current_schema()::text, lower(s.name), s.setting, s.reset_val
 FROM (SELECT pg_sleep(0.1) OFFSET 0) AS pause, pg_settings s
 WHERE lower(s.name) = ANY(%s::text[])
 """
@@ -61,23 +61,26 @@ async def check_sessions(options: DatabaseOptions) -> None:
         async with asyncio.timeout(_SECONDS_MAX), _connections(options, _BACKENDS_READ) as connections:
             parameters = [[*_NEEDED, *_DEADLINES, "synchronous_commit"]]
             looks = (_rows(connection, SELECT_BACKEND_SETTINGS, parameters) for connection in connections)
-            _judge(await asyncio.gather(*looks), options.statement_timeout_seconds)
+            _judge(await asyncio.gather(*looks), options)
 
 
-def _judge(sessions: Sequence[Sequence[Row]], deadline_seconds: float) -> None:
+def _judge(sessions: Sequence[Sequence[Row]], options: DatabaseOptions) -> None:
     missing: dict[str, str] = {}
     for rows in sessions:
         settings = {name: _Setting(value, given) for *_, name, value, given in rows}
-        missing |= _missing(settings, deadline_seconds)
+        missing |= _missing(settings, options.statement_timeout_seconds)
     role, database, *_ = sessions[0][0]
-    if missing:
-        lines = [_alter(role, database, name, value) for name, value in missing.items()]
+    schemas = {schema for rows in sessions for _, _, schema, *_ in rows}
+    lines = [_alter(role, database, name, sql.Literal(value)) for name, value in missing.items()]
+    if options.schema is not None and schemas != {options.schema}:
+        lines.append(_alter(role, database, "search_path", sql.Identifier(options.schema)))
+    if lines:
         raise UnsuitableServer(
             "behind a pooler in transaction mode each session must have our settings from the role or the database; "
             "run the following, let the pooler make new connections (PgBouncer: RECONNECT), and start again:\n"
             + "\n".join(lines)
         )
-    if len({table for rows in sessions for _, _, table, *_ in rows}) > 1:
+    if len(schemas) > 1:
         raise UnsuitableServer("the sessions of the pooler have different search_paths; set one for the role")
 
 
@@ -105,9 +108,9 @@ def _is_as_needed(name: str, value: str) -> bool:
     return value == REQUIRED[name]
 
 
-def _alter(role: str, database: str, name: str, value: str) -> str:
+def _alter(role: str, database: str, name: str, value: sql.Composable) -> str:
     statement = sql.SQL("ALTER ROLE {} IN DATABASE {} SET {} = {};").format(
-        sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), sql.Literal(value)
+        sql.Identifier(role), sql.Identifier(database), sql.Identifier(name), value
     )
     return statement.as_string()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from psycopg import Connection
+from psycopg import Connection, sql
 
 from webhook_grpc.store.db import Queries
 
@@ -14,21 +14,21 @@ SELECT_DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('fu
 SELECT_VERSION: Final = "SELECT current_setting('server_version')"
 SELECT_READ_ONLY: Final = "SELECT current_setting('transaction_read_only') = 'on', pg_is_in_recovery(), current_user"
 
-SELECT_SCHEMA: Final = "SELECT current_schema(), current_user, current_database()"
-
-# The schema of our tables: that of `meta`; in a new database the first of search_path that exists.
-SELECT_MAY_CREATE: Final = """
-SELECT s.name, current_user, current_database(), coalesce(has_schema_privilege(s.name, 'CREATE'), false)
-FROM (
-    SELECT coalesce((
-        SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('meta')
-    ), current_schema()) AS name
-) s
+# What the role may do with a schema: it is there, USAGE, CREATE; whether it may make one; whether its name is no key
+# word, which people would have to quote.
+SELECT_SCHEMA_RIGHTS: Final = """
+SELECT current_user::text, current_database()::text, n.oid IS NOT NULL,
+    coalesce(has_schema_privilege(n.oid, 'USAGE'), false), coalesce(has_schema_privilege(n.oid, 'CREATE'), false),
+    has_database_privilege(current_database(), 'CREATE'), quote_ident(s.name) = s.name
+FROM (SELECT %s::text AS name) s LEFT JOIN pg_namespace n ON n.nspname = s.name
 """
+CREATE_SCHEMA: Final = sql.SQL("CREATE SCHEMA {}")
 
 SELECT_MAY_NOT_RUN: Final = """
 SELECT split_part(f, '(', 1), current_user FROM unnest(%(functions)s::text[]) f
-WHERE NOT coalesce(has_function_privilege(to_regprocedure(f), 'EXECUTE'), false)
+WHERE NOT coalesce(
+    has_function_privilege(to_regprocedure(quote_ident(%(schema)s::text) || '.' || f), 'EXECUTE'), false
+)
 """
 # What is done to tables while the service runs (0014). `analyse_table` is not needed to serve.
 _FUNCTIONS_NEEDED: Final = (
@@ -90,28 +90,43 @@ def check_writable(connection: Connection[Row]) -> None:
         )
 
 
-def check_search_path(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer unless search_path names a schema that exists. Call it before the session is set."""
-    [(schema, role, database)] = connection.execute(SELECT_SCHEMA).fetchall()
-    if schema is None:
-        raise UnsuitableServer(f"search_path of the role {role} names no schema that exists in the database {database}")
+def check_usable(connection: Connection[Row], schema: str) -> None:
+    """Raises UnsuitableServer if the schema is there and the role may not use what is in it."""
+    [(role, database, exists, may_use, *_)] = connection.execute(SELECT_SCHEMA_RIGHTS, [schema]).fetchall()
+    if exists and not may_use:
+        raise UnsuitableServer(
+            f"the role {role} may not use the schema {schema} of the database {database}; as its owner, run: "
+            f'GRANT USAGE ON SCHEMA "{schema}" TO "{role}" (all grants: docs/operations.md, Two roles)'
+        )
 
 
-def check_may_create(connection: Connection[Row]) -> None:
-    """Raises UnsuitableServer if the role may not make tables: migrations need that."""
-    [(schema, role, database, may_create)] = connection.execute(SELECT_MAY_CREATE).fetchall()
-    if not may_create:
+def ensure_may_create(connection: Connection[Row], schema: str) -> None:
+    """Makes the schema if it is not there. Raises UnsuitableServer if the role may not, or may make no tables in it."""
+    rights = connection.execute(SELECT_SCHEMA_RIGHTS, [schema]).fetchall()
+    [(role, database, exists, _, may_create, may_make, is_plain)] = rights
+    if not exists and not is_plain:
+        raise UnsuitableServer(f"{schema} is a key word of SQL: choose another name with WEBHOOK_DATABASE_SCHEMA")
+    if not exists and not may_make:
+        raise UnsuitableServer(
+            f"the role {role} may not make the schema {schema} in the database {database}; choose one that there is "
+            "with WEBHOOK_DATABASE_SCHEMA, or, as the database's owner or a superuser, "
+            f'run: CREATE SCHEMA "{schema}"; GRANT USAGE, CREATE ON SCHEMA "{schema}" TO "{role}"'
+        )
+    if not exists:
+        connection.execute(CREATE_SCHEMA.format(sql.Identifier(schema)))
+    elif not may_create:
         raise UnsuitableServer(
             f"the role {role} may not make tables in the schema {schema} of the database {database}; as its owner, "
             f'run: GRANT CREATE ON SCHEMA "{schema}" TO "{role}"'
         )
 
 
-def check_may_keep_partitions(connection: Connection[Row]) -> None:
+def check_may_keep_partitions(connection: Connection[Row], schema: str) -> None:
     """Raises UnsuitableServer unless the role may run the functions that make and drop daily partitions."""
-    lacking = connection.execute(SELECT_MAY_NOT_RUN, {"functions": list(_FUNCTIONS_NEEDED)}).fetchall()
+    parameters = {"functions": list(_FUNCTIONS_NEEDED), "schema": schema}
+    lacking = connection.execute(SELECT_MAY_NOT_RUN, parameters).fetchall()
     if lacking:
-        names, role = ", ".join(name for name, _ in lacking), lacking[0][1]
+        names, role = ", ".join(f'"{schema}".{name}' for name, _ in lacking), lacking[0][1]
         raise UnsuitableServer(
             f"the role {role} may not make and drop daily partitions; connect as the role of `webhook-grpc migrate`, "
             f'or run as that: GRANT EXECUTE ON FUNCTION {names} TO "{role}" (all grants: docs/operations.md, Two roles)'

@@ -30,17 +30,26 @@ class Pooling(StrEnum):
 # The values with which an acknowledged event is on disk; `remote_apply` is stricter.
 SYNCHRONOUS_COMMIT: Final = frozenset({"on", "remote_apply"})
 
-# Keeps a stricter synchronous_commit. Sets search_path to the schema of our tables (in a new database: to the one where
-# they will be made), and puts temporary tables last, because anybody may make those.
-SET_SESSION: Final[LiteralString] = """
+# Where tables of ours are: in schemas of search_path, in its order, then where they are by default. Until 0004 yoyo
+# kept the record of migrations. Read from the catalog, which everybody may read.
+FOUND: Final[LiteralString] = """
+SELECT n.nspname::text AS name, n.nspname = ANY(current_schemas(false)) AS is_on_path
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (
+        c.relname = 'webhook_migrations' OR c.relname = 'webhook_logs' AND EXISTS (
+            SELECT 1 FROM pg_class y WHERE y.relname = '_yoyo_migration' AND y.relnamespace = c.relnamespace
+        )
+    ) AND (n.nspname = ANY(current_schemas(false)) OR n.nspname IN ('public', 'webhook_grpc'))
+ORDER BY array_position(current_schemas(false), n.nspname) NULLS LAST, n.nspname
+"""
+
+# Keeps a stricter synchronous_commit. Sets search_path to the schema of our tables, and puts temporary tables last,
+# because anybody may make those.
+SET_SESSION: Final[LiteralString] = f"""
 SELECT set_config('synchronous_commit',
         CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),
     set_config('search_path', coalesce(
-        (
-            SELECT quote_ident(n.nspname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.oid = to_regclass('meta')
-        ),
-        quote_ident(current_schema()),
+        quote_ident(%s::text), (SELECT quote_ident(name) FROM ({FOUND}) f LIMIT 1), quote_ident(current_schema()),
         current_setting('search_path')
     ) || ', pg_temp', false),
     (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS s(name, value))
@@ -109,16 +118,15 @@ def session_parameters(
 
 
 async def set_session(
-    connection: AsyncConnection[Row], statement_timeout_seconds: float | None, *, is_loop: bool
+    connection: AsyncConnection[Row], schema: str | None, statement_timeout_seconds: float | None, *, is_loop: bool
 ) -> None:
-    """Gives a new connection our settings. Raises psycopg.Error."""
+    """Gives a new connection our settings. Without a `schema` it is where our tables are. Raises psycopg.Error."""
     version = connection.info.server_version
     parameters = session_parameters(version, statement_timeout_seconds, is_loop=is_loop)
-    await connection.execute(SET_SESSION, parameters, prepare=False)
+    await connection.execute(SET_SESSION, (schema, *parameters), prepare=False)
 
 
-def set_session_sync(connection: Connection[Row], statement_timeout_seconds: float | None) -> None:
+def set_session_sync(connection: Connection[Row], schema: str | None, statement_timeout_seconds: float | None) -> None:
     """Gives a new connection without an event loop our settings. Raises psycopg.Error."""
-    connection.execute(
-        SET_SESSION, session_parameters(connection.info.server_version, statement_timeout_seconds), prepare=False
-    )
+    parameters = session_parameters(connection.info.server_version, statement_timeout_seconds)
+    connection.execute(SET_SESSION, (schema, *parameters), prepare=False)

@@ -9,12 +9,13 @@ from typing import Any, Final
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.model import EventType, EventTypeSpec
+from webhook_grpc.store import literals
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
 
 _COLUMNS: Final = "event_type, description, json_schema, archived, built_in, version, created_at, updated_at"
 
-LOCK_EVENT_TYPES: Final = "SELECT pg_advisory_xact_lock(hashtextextended('event types', 0))"
+LOCK_EVENT_TYPES: Final = f"SELECT pg_advisory_xact_lock(hashtextextended('event types', {literals.SCHEMA_SEED}))"
 
 # Returns no row: the name is taken, or there are as many types as there may be.
 INSERT_EVENT_TYPE: Final = f"""

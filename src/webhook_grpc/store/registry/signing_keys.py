@@ -15,13 +15,16 @@ from psycopg import AsyncConnection
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition
 from webhook_grpc.domain.signing_keys import PublicSigningKey
+from webhook_grpc.store import literals
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.clock import BELIEVED_NOW
 from webhook_grpc.store.db import Database, Row, run
 
-LOCK_SIGNING_KEYS: Final = (
-    "SELECT pg_advisory_xact_lock(hashtextextended('signing keys of ' || %(customer_id)s::bigint, 0))"
+LOCK_SIGNING_KEYS: Final = f"""
+SELECT pg_advisory_xact_lock(
+    hashtextextended('signing keys of ' || %(customer_id)s::bigint, {literals.SCHEMA_SEED})
 )
+"""
 
 SELECT_NEXT_SIGNING_KEY_ID: Final = "SELECT nextval(pg_get_serial_sequence('signing_keys', 'id'))"
 

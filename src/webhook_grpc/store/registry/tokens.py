@@ -9,6 +9,7 @@ from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import NotFound, QuotaExceeded
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec
+from webhook_grpc.store import literals
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
 
@@ -16,7 +17,7 @@ USES_SECONDS_MIN: Final = 60  # between two times that a use of a token is store
 
 _COLUMNS: Final = "token_id, sha256, role, customer_ids, description, expires_at, created_at, last_used_at"
 
-LOCK_TOKENS: Final = "SELECT pg_advisory_xact_lock(hashtextextended('tokens', 0))"
+LOCK_TOKENS: Final = f"SELECT pg_advisory_xact_lock(hashtextextended('tokens', {literals.SCHEMA_SEED}))"
 
 # Returns no row: there are as many tokens as there may be.
 INSERT_TOKEN: Final = f"""

@@ -40,7 +40,9 @@ CHANGED_COLUMNS: Final = f"""{_STORED},
 
 SELECT_NEXT_ID: Final = "SELECT nextval(pg_get_serial_sequence('webhooks', 'id'))"
 
-LOCK_CUSTOMER: Final = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || %(customer_id)s::bigint, 0))"
+LOCK_CUSTOMER: Final = f"""
+SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || %(customer_id)s::bigint, {literals.SCHEMA_SEED}))
+"""
 
 # Returns no row: the request id is taken, or the customer has as many webhooks as it may have.
 INSERT_WEBHOOK: Final = f"""

@@ -18,12 +18,13 @@ from contextlib import contextmanager
 from typing import Final
 
 import psycopg
-from psycopg import errors
+from psycopg import errors, sql
 
 from webhook_grpc.store.connection import server_checks
-from webhook_grpc.store.connection.conninfo import checked
+from webhook_grpc.store.connection.opening import opened
+from webhook_grpc.store.connection.placing import Place, refuse_to_come_before, schema_of
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
-from webhook_grpc.store.connection.session import Pooling, connection_arguments, set_session_sync
+from webhook_grpc.store.connection.session import Pooling, set_session_sync
 
 from .migration_files import Migration, migration_names, program_version, read_migrations
 from .migration_plan import PlannedStep, planned_steps
@@ -51,11 +52,22 @@ INSERT INTO webhook_migrations (name, steps_done, step_count, works_with)
 VALUES (%(name)s, %(steps_done)s, %(step_count)s, %(works_with)s)
 ON CONFLICT (name) DO UPDATE SET steps_done = excluded.steps_done
 """
-SELECT_RECORDED: Final = "SELECT name, steps_done, step_count, works_with FROM webhook_migrations"
-SELECT_RECORDED_BY_YOYO: Final = "SELECT migration_id FROM _yoyo_migration WHERE migration_id = ANY(%(names)s)"
-SELECT_EXISTS: Final = "SELECT to_regclass(%(name)s) IS NOT NULL OR to_regproc(%(name)s) IS NOT NULL"
+# With the schema: a start reads them in a session that has none of our settings.
+SELECT_RECORDED: Final = sql.SQL("SELECT name, steps_done, step_count, works_with FROM {}.webhook_migrations")
+SELECT_RECORDED_BY_YOYO: Final = sql.SQL(
+    "SELECT migration_id FROM {}._yoyo_migration WHERE migration_id = ANY(%(names)s)"
+)
+SELECT_EXISTS: Final = """
+SELECT to_regclass(name) IS NOT NULL OR to_regproc(name) IS NOT NULL
+FROM (SELECT format('%%I.%%I', %(schema)s::text, %(name)s::text) AS name) n
+"""
 # Not pg_advisory_lock: a session that waits in it has a snapshot, for which CREATE INDEX CONCURRENTLY would wait.
-TRY_LOCK: Final = "SELECT pg_try_advisory_lock(%(key)s)"
+# By the schema: who migrates another installation of the database may be building indexes for hours.
+TRY_LOCK: Final = """
+SELECT pg_try_advisory_lock(
+    %(key)s::bigint # CASE %(schema)s::text WHEN 'public' THEN 0 ELSE hashtextextended(%(schema)s::text, 0) END
+)
+"""
 
 # What the last statement of each of yoyo's files made. yoyo ran each file in a transaction and recorded it in another
 # one: if a migrator died between the two, the file is applied but not recorded.
@@ -71,24 +83,22 @@ class SchemaError(Exception):
     """The database's schema is not the one that this program needs, or could not be migrated to it."""
 
 
-class DatabaseUnreachable(Exception):
-    """No connection to the database could be opened."""
-
-
 class _Applied:
-    """What is applied in the database: how many steps of each migration, also of migrations of newer programs."""
+    """What is applied in a schema: how many steps of each migration, also of migrations of newer programs."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, schema: str) -> None:
+        name_of_schema = sql.Identifier(schema)
         self.steps_done: dict[str, int] = {}
         self.complete: set[str] = set()
         self.works_with: dict[str, int] = {}
-        self.has_table = _exists(connection, "webhook_migrations")
-        self.has_yoyo = _exists(connection, "_yoyo_migration")
+        self.has_table = _exists(connection, schema, "webhook_migrations")
+        self.has_yoyo = _exists(connection, schema, "_yoyo_migration")
         if self.has_yoyo:
             names = list(MADE_BY_YOYO)
-            self.complete.update(name for (name,) in connection.execute(SELECT_RECORDED_BY_YOYO, {"names": names}))
+            recorded = connection.execute(SELECT_RECORDED_BY_YOYO.format(name_of_schema), {"names": names})
+            self.complete.update(name for (name,) in recorded)
         if self.has_table:
-            for name, steps_done, step_count, works_with in connection.execute(SELECT_RECORDED):
+            for name, steps_done, step_count, works_with in connection.execute(SELECT_RECORDED.format(name_of_schema)):
                 self.steps_done[name] = steps_done
                 self.works_with[name] = works_with
                 if steps_done == step_count:
@@ -117,12 +127,14 @@ class _Applied:
 def migrate(
     conninfo: str,
     *,
+    schema: str | None = None,
     before_deployment: bool = False,
     after_deployment: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Applies the missing migrations; returns their names. May run in several places at once, beside live traffic.
 
+    `schema` is where our tables are, or are to be; None: as `placing` says. It is made if it is not there.
     Those that must wait until no process of an older version runs (`.post`) are left out while one does.
     `before_deployment` leaves them out in any case, but for a new database. `after_deployment` waits for the end of
     such processes. `say` is told what is left out or waited for.
@@ -137,36 +149,39 @@ def migrate(
             "migrate needs a session of its own: run it with a WEBHOOK_DATABASE_URL that leads to Postgres itself",
         )
         _check_server(connection)
-        set_session_sync(connection, None)
-        _read_applied(connection).refuse_newer()
-        _lock(connection)
-        applied = _read_applied(connection)
+        schema = schema_of(connection, schema)
+        set_session_sync(connection, schema, None)
+        _read_applied(connection, schema).refuse_newer()
+        _lock(connection, schema)
+        applied = _read_applied(connection, schema)
         missing = applied.missing(_wanted(applied, before_deployment=before_deployment))
         if missing and not applied.has_table:
-            server_checks.check_may_create(connection)
+            if applied.is_empty:
+                refuse_to_come_before(connection, schema)
+            server_checks.ensure_may_create(connection, schema)
             with _explained("making the table webhook_migrations"):
                 connection.execute(CREATE_MIGRATIONS_TABLE)
         older = _OlderProcesses(connection, waits=after_deployment, say=say)
-        return [m.name for m in missing if older.let_pass(m) and _apply(connection, m, applied)]
+        return [m.name for m in missing if older.let_pass(m) and _apply(connection, schema, m, applied)]
 
 
-def plan(conninfo: str, *, before_deployment: bool = False) -> list[PlannedStep]:
+def plan(conninfo: str, *, schema: str | None = None, before_deployment: bool = False) -> list[PlannedStep]:
     """Returns what `migrate` would run, in order. Changes nothing, and waits for no lock and no other migrator.
 
     Raises as `migrate`.
     """
     with _connected(conninfo, "plan") as connection:
         server_checks.check_encoding(connection)
-        server_checks.check_search_path(connection)
-        applied = _read_applied(connection)
+        schema = schema_of(connection, schema)
+        applied = _read_applied(connection, schema)
         applied.refuse_newer()
         missing = applied.missing(_wanted(applied, before_deployment=before_deployment))
-        left = [migration for migration in missing if not _is_applied_by_yoyo(connection, migration, applied)]
-        return planned_steps(connection, left, applied.steps_done)
+        left = [migration for migration in missing if not _is_applied_by_yoyo(connection, schema, migration, applied)]
+        return planned_steps(connection, schema, left, applied.steps_done)
 
 
-def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
-    """Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, SchemaError unless this program can work there.
+def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE, schema: str | None = None) -> Place:
+    """Returns where our tables are. Raises as `migrate` unless this program can work there.
 
     Sets nothing. Refuses a pooler in transaction mode unless the settings declare it.
     """
@@ -175,41 +190,38 @@ def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE) -> None:
             remedy = "set WEBHOOK_DATABASE_POOLER=transaction, or give the address of Postgres itself"
             _refuse_shared_session(connection, conninfo, remedy)
         _check_server(connection)
-        applied = _read_applied(connection)
+        schema = schema_of(connection, schema)
+        server_checks.check_usable(connection, schema)
+        applied = _read_applied(connection, schema)
         applied.refuse_newer()
         if applied.is_empty:
-            raise SchemaError("the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first")
+            raise SchemaError(
+                "the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first, or say with "
+                f"WEBHOOK_DATABASE_SCHEMA where our tables are: not in {schema}"
+            )
         needed = [m.name for m in read_migrations() if not m.is_post]
         if missing := [name for name in needed if name not in applied.complete]:
             raise SchemaError(
                 f"the database's schema is too old (it lacks {', '.join(missing)}); run `webhook-grpc migrate` first"
             )
-        server_checks.check_may_keep_partitions(connection)
+        server_checks.check_may_keep_partitions(connection, schema)
+        return Place(conninfo, schema, pooling)
 
 
 @contextmanager
 def _connected(conninfo: str, name: str) -> Generator[Connection]:
-    conninfo = checked(conninfo)
-    try:
-        connection = psycopg.connect(conninfo, **connection_arguments(name, Pooling.TRANSACTION))
-    except psycopg.Error as error:  # its first line names the place; `checked` has seen to it that no password does
-        raise DatabaseUnreachable(f"the database cannot be reached: {str(error).splitlines()[0]}") from None
-    try:
-        with _explained("looking at the server"):
-            yield connection
-    finally:
-        connection.close()
+    with opened(conninfo, name) as connection, _explained("looking at the server"):
+        yield connection
 
 
 def _check_server(connection: Connection) -> None:
     server_checks.check_encoding(connection)
     server_checks.check_writable(connection)
-    server_checks.check_search_path(connection)
 
 
-def _read_applied(connection: Connection) -> _Applied:
+def _read_applied(connection: Connection, schema: str) -> _Applied:
     with _explained("reading webhook_migrations and _yoyo_migration"):
-        return _Applied(connection)
+        return _Applied(connection, schema)
 
 
 def _refuse_shared_session(connection: Connection, conninfo: str, remedy: str) -> None:
@@ -221,10 +233,10 @@ def _refuse_shared_session(connection: Connection, conninfo: str, remedy: str) -
             raise UnsuitableServer(f"WEBHOOK_DATABASE_URL leads to a pooler in transaction mode; {remedy}")
 
 
-def _lock(connection: Connection) -> None:
+def _lock(connection: Connection, schema: str) -> None:
     deadline, pause_seconds = time.monotonic() + LOCK_SECONDS_MAX, 0.01
     while time.monotonic() < deadline:
-        [(is_ours,)] = connection.execute(TRY_LOCK, {"key": LOCK_KEY}).fetchall()
+        [(is_ours,)] = connection.execute(TRY_LOCK, {"key": LOCK_KEY, "schema": schema}).fetchall()
         if is_ours:
             return
         time.sleep(pause_seconds * random.uniform(0.5, 1.0))  # the lock has no signal to wait for
@@ -271,18 +283,18 @@ class _OlderProcesses:
             return int(count)
 
 
-def _is_applied_by_yoyo(connection: Connection, migration: Migration, applied: _Applied) -> bool:
+def _is_applied_by_yoyo(connection: Connection, schema: str, migration: Migration, applied: _Applied) -> bool:
     """Returns whether yoyo applied a migration without recording it."""
     made = MADE_BY_YOYO.get(migration.name)
     is_untouched = applied.has_yoyo and not applied.steps_done.get(migration.name, 0)
-    return is_untouched and made is not None and _exists(connection, made)
+    return is_untouched and made is not None and _exists(connection, schema, made)
 
 
-def _apply(connection: Connection, migration: Migration, applied: _Applied) -> bool:
+def _apply(connection: Connection, schema: str, migration: Migration, applied: _Applied) -> bool:
     """Applies the steps that are left, in order. Returns False if yoyo applied them without recording it."""
     steps_done = applied.steps_done.get(migration.name, 0)
     count = len(migration.steps)
-    if _is_applied_by_yoyo(connection, migration, applied):
+    if _is_applied_by_yoyo(connection, schema, migration, applied):
         _record(connection, migration, count)
         return False
     for number, step in enumerate(migration.steps[steps_done:], start=steps_done + 1):
@@ -301,8 +313,8 @@ def _record(connection: Connection, migration: Migration, steps_done: int) -> No
     connection.execute(RECORD_STEPS, row)
 
 
-def _exists(connection: Connection, name: str) -> bool:
-    [(exists,)] = connection.execute(SELECT_EXISTS, {"name": name}).fetchall()
+def _exists(connection: Connection, schema: str, name: str) -> bool:
+    [(exists,)] = connection.execute(SELECT_EXISTS, {"schema": schema, "name": name}).fetchall()
     return bool(exists)
 
 
@@ -324,7 +336,7 @@ def _explained(doing: str) -> Generator[None]:
         raise SchemaError(f"{doing} failed: {_sentence(error)}") from error
 
 
-_OWN_SCHEMA: Final = "give webhook-grpc a database or a schema (search_path) of its own"
+_OWN_SCHEMA: Final = "give webhook-grpc a database or a schema (WEBHOOK_DATABASE_SCHEMA) of its own"
 
 
 def _sentence(error: psycopg.Error) -> str:

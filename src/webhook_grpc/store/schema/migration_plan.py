@@ -25,7 +25,7 @@ SELECT t.name, sum(
         CASE WHEN p.relkind = 'p' THEN 0 WHEN p.reltuples < 0 THEN pg_relation_size(p.oid) / 100 ELSE p.reltuples END
     )::bigint, count(*) - 1
 FROM unnest(%(tables)s::text[]) AS t(name)
-JOIN pg_class c ON c.oid = to_regclass(t.name)
+JOIN pg_class c ON c.oid = to_regclass(format('%%I.%%I', %(schema)s::text, t.name))
 CROSS JOIN LATERAL (
     SELECT c.oid AS member UNION SELECT relid::oid FROM pg_partition_tree(c.oid)
 ) m
@@ -46,6 +46,7 @@ class Size:
 class PlannedStep:
     """What one statement of a migration would do. `seconds` is None if it is instant, whatever the size."""
 
+    schema: str
     migration: str
     step: int
     step_count: int
@@ -72,32 +73,33 @@ _WAITING: Final[Mapping[Lock, str]] = {
 
 
 def planned_steps(
-    connection: Connection, migrations: Sequence[Migration], steps_done: Mapping[str, int]
+    connection: Connection, schema: str, migrations: Sequence[Migration], steps_done: Mapping[str, int]
 ) -> list[PlannedStep]:
-    """Returns what is left of the migrations, in order. Raises psycopg.Error."""
+    """Returns what is left of the migrations in a schema, in order. Raises psycopg.Error."""
     left = [
         (migration, number, effect)
         for migration in migrations
         for number, step in _steps_left(migration, steps_done.get(migration.name, 0))
         for effect in effects_of(step)
     ]
-    sizes = _sizes(connection, sorted({effect.table for _, _, effect in left if effect.table}))
-    return [_planned(migration, number, effect, sizes) for migration, number, effect in left]
+    sizes = _sizes(connection, schema, sorted({effect.table for _, _, effect in left if effect.table}))
+    return [_planned(schema, migration, number, effect, sizes) for migration, number, effect in left]
 
 
 def _steps_left(migration: Migration, done: int) -> list[tuple[int, MigrationStep]]:
     return list(enumerate(migration.steps, start=1))[done:]
 
 
-def _sizes(connection: Connection, tables: list[str]) -> dict[str, Size]:
-    found = connection.execute(SELECT_SIZES, {"tables": tables})
+def _sizes(connection: Connection, schema: str, tables: list[str]) -> dict[str, Size]:
+    found = connection.execute(SELECT_SIZES, {"schema": schema, "tables": tables})
     return {name: Size(int(rows), int(partitions)) for name, rows, partitions in found}
 
 
-def _planned(migration: Migration, number: int, effect: Effect, sizes: Mapping[str, Size]) -> PlannedStep:
+def _planned(schema: str, migration: Migration, number: int, effect: Effect, sizes: Mapping[str, Size]) -> PlannedStep:
     size = sizes.get(effect.table)
     is_new = size is None  # made by a step before: nobody uses it yet
     return PlannedStep(
+        schema,
         migration.name,
         number,
         len(migration.steps),

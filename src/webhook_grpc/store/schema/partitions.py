@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.store import literals
 from webhook_grpc.store.connection.failures import LOST_RACES
 from webhook_grpc.store.db import Database, Row, run
 
@@ -27,7 +28,9 @@ DAYS_AHEAD: Final = 7
 SET_SHORT_LOCK_TIMEOUT: Final = "SELECT set_config('lock_timeout', '300ms', true)"
 _PAUSE_SECONDS: Final = (0.05, 0.15)  # between two tries at the start
 # Two processes must not make the same partition at once; the lock ends with the transaction.
-LOCK_PARTITIONS: Final = "SELECT pg_advisory_xact_lock(hashtext('webhook-grpc partitions'))"
+LOCK_PARTITIONS: Final = (
+    f"SELECT pg_advisory_xact_lock(hashtext('webhook-grpc partitions')::bigint # {literals.SCHEMA_SEED})"
+)
 SELECT_PARTITIONS: Final = """
 SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = to_regclass(%s)
 """
