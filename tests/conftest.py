@@ -83,8 +83,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item.stash[SECONDS_MAX] = float(marker.args[0]) if marker is not None else usual
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays: the garbage collector would look at it in vain each time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 def pytest_collection_finish() -> None:
-    """Takes what is imported and collected out of the garbage collector, which would look at it in vain each time."""
+    """Takes what is imported and collected out of the garbage collector, for good."""
     gc.collect()
     gc.freeze()
 

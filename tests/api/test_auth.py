@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from tests.api.asking import (
     valid_requests,
     world_of,
 )
+from tests.support.full import in_full
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from tests.support.tokens import SEALER, NoTokens
 from webhook_grpc.domain.errors import Unauthenticated
@@ -92,6 +93,13 @@ SHOWS_NO_CUSTOMER: Final = (
 )  # fmt: skip
 OF_CUSTOMERS: Final = tuple(method for method in METHODS if method not in OF_THE_PLATFORM)
 OF_ONE_CUSTOMER: Final = tuple(method for method in OF_CUSTOMERS if method not in TAKES_A_TOKEN_FOR_ALL)
+
+
+def in_worlds(methods: Sequence[str]) -> pytest.MarkDecorator:
+    """Gives a test the methods that may share a world: all that only read, and each of the others by itself."""
+    reading = tuple(method for method in methods if PERMISSIONS[method] == "read")
+    alone = tuple((method,) for method in methods if PERMISSIONS[method] != "read")
+    return pytest.mark.parametrize("methods", [reading, *alone], ids=["reading", *(method for (method,) in alone)])
 
 
 def token(
@@ -163,8 +171,12 @@ def test_every_method_of_the_service_has_its_row() -> None:
 
 STRANGERS: Final[list[tuple[list[tuple[str, str]], str]]] = [
     ([], "TOKEN_MISSING"),
-    ([("x-authorization", "Bearer secret-of-customer")], "TOKEN_MISSING"),
     (bearer("nobody"), "TOKEN_INVALID"),
+    (bearer("expired"), "TOKEN_EXPIRED"),
+]
+# They are told apart before the method is looked at: each method meets some of them, in `make test-long` all.
+MORE_STRANGERS: Final[list[tuple[list[tuple[str, str]], str]]] = [
+    ([("x-authorization", "Bearer secret-of-customer")], "TOKEN_MISSING"),
     (bearer("customer") * 2, "TOKEN_INVALID"),
     (bearer("nobody") + bearer("customer"), "TOKEN_INVALID"),
     (bearer("customer", "Basic"), "TOKEN_INVALID"),
@@ -177,14 +189,16 @@ STRANGERS: Final[list[tuple[list[tuple[str, str]], str]]] = [
     ([("authorization", "Bearer SECRET-OF-CUSTOMER")], "TOKEN_INVALID"),
     ([("authorization", "Bearer secret-of-customer,secret-of-other")], "TOKEN_INVALID"),
     ([("authorization", "Bearer " + "x" * 4000)], "TOKEN_INVALID"),
-    (bearer("expired"), "TOKEN_EXPIRED"),
 ]
+EVERY: Final = in_full(1, short=4)
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", METHODS)
-async def test_a_caller_that_does_not_prove_who_it_is_learns_nothing(service: Service, method: str) -> None:
-    for metadata, reason in STRANGERS:
+@pytest.mark.parametrize(("number", "method"), list(enumerate(METHODS)), ids=METHODS)
+async def test_a_caller_that_does_not_prove_who_it_is_learns_nothing(
+    service: Service, number: int, method: str
+) -> None:
+    for metadata, reason in (*STRANGERS, *MORE_STRANGERS[number % EVERY :: EVERY]):
         for request in (valid_requests(World(1, "evt_1", "dlv_1"))[method], b"", b"\xff"):
             refused = await refusal(ask(service, method, request, metadata))
             assert refused.code is grpc.StatusCode.UNAUTHENTICATED, metadata
@@ -251,49 +265,54 @@ async def test_a_token_expires_at_its_moment() -> None:
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", METHODS)
-async def test_a_method_needs_its_permission_and_no_other(service: Service, method: str) -> None:
-    world = await furnish(service)
-    permission = PERMISSIONS[method]
-    request = valid_requests(world)[method]
+async def test_no_method_is_served_without_its_permission(service: Service) -> None:
+    requests = valid_requests(await furnish(service))
 
-    for name in (f"without-{permission}", "nothing"):
-        refused = await refusal(ask(service, method, request, bearer(name)))
-        assert refused.code is grpc.StatusCode.PERMISSION_DENIED
-        assert refused.reason == "PERMISSION_MISSING"
-        assert permission in refused.message
-        assert set(refused.details) == {"ErrorInfo"}
-        refused = await refusal(ask(service, method, b"\xff", bearer(name)))
-        assert refused.reason == "PERMISSION_MISSING", "nothing is parsed before"
-    suffix = "-for-all" if method in TAKES_A_TOKEN_FOR_ALL else ""
-    name = "customer" if method == "CreateToken" else f"only-{permission}{suffix}"  # what it gives, it must have
-    assert await code_of(ask(service, method, request, bearer(name))) is served(method)
+    for method, permission in PERMISSIONS.items():
+        for name in (f"without-{permission}", "nothing"):
+            refused = await refusal(ask(service, method, requests[method], bearer(name)))
+            assert refused.code is grpc.StatusCode.PERMISSION_DENIED, method
+            assert refused.reason == "PERMISSION_MISSING", method
+            assert permission in refused.message
+            assert set(refused.details) == {"ErrorInfo"}
+            refused = await refusal(ask(service, method, b"\xff", bearer(name)))
+            assert refused.reason == "PERMISSION_MISSING", "nothing is parsed before"
+
+
+@ON_ONE_LOOP
+@in_worlds(METHODS)
+async def test_a_method_needs_its_permission_and_no_other(service: Service, methods: Sequence[str]) -> None:
+    requests = valid_requests(await furnish(service))
+
+    for method in methods:
+        suffix = "-for-all" if method in TAKES_A_TOKEN_FOR_ALL else ""
+        only = f"only-{PERMISSIONS[method]}{suffix}"
+        name = "customer" if method == "CreateToken" else only  # what it gives, it must have
+        assert await code_of(ask(service, method, requests[method], bearer(name))) is served(method), method
 
 
 # --- for whom --------------------------------------------------------------------------------------------------------
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", OF_CUSTOMERS)
-async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_exists(
-    service: Service, method: str
-) -> None:
-    existing = valid_requests(await furnish(service))[method]
+async def test_a_token_of_another_customer_is_refused_whether_or_not_the_object_exists(service: Service) -> None:
+    existing = valid_requests(await furnish(service))
     absent = valid_requests(
         World(2**62, "evt_01jzzzzzzzzzzzzzzzzzzzzzzz", f"dlv_01jzzzzzzzzzzzzzzzzzzzzzzz_{2**62}", 2**62)
     )
 
-    for request in (existing, absent[method]):
-        if method == "BatchPublishEvents":
-            response = await ask(service, method, request, bearer("other"))
-            [error] = [result.error for result in response.results]
-            assert error.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
-            assert error.reason == "CUSTOMER_NOT_ALLOWED"
-            continue
-        refused = await refusal(ask(service, method, request, bearer("other")))
-        assert refused.code is grpc.StatusCode.PERMISSION_DENIED
-        assert refused.reason == "CUSTOMER_NOT_ALLOWED"
-        assert set(refused.details) == {"ErrorInfo"}
+    for method in OF_CUSTOMERS:
+        for request in (existing[method], absent[method]):
+            if method == "BatchPublishEvents":
+                response = await ask(service, method, request, bearer("other"))
+                [error] = [result.error for result in response.results]
+                assert error.code == grpc.StatusCode.PERMISSION_DENIED.value[0]
+                assert error.reason == "CUSTOMER_NOT_ALLOWED"
+                continue
+            refused = await refusal(ask(service, method, request, bearer("other")))
+            assert refused.code is grpc.StatusCode.PERMISSION_DENIED, method
+            assert refused.reason == "CUSTOMER_NOT_ALLOWED", method
+            assert set(refused.details) == {"ErrorInfo"}
 
 
 @ON_ONE_LOOP
@@ -315,79 +334,79 @@ async def test_a_refused_batch_publishes_nothing_for_the_other_customer(service:
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", TAKES_A_TOKEN_FOR_ALL)
-async def test_what_concerns_a_customer_as_a_whole_takes_a_token_for_all_customers(
-    service: Service, method: str
-) -> None:
-    request = valid_requests(await furnish(service))[method]
+async def test_what_concerns_a_customer_as_a_whole_takes_a_token_for_all_customers(service: Service) -> None:
+    requests = valid_requests(await furnish(service))
 
-    refused = await refusal(ask(service, method, request, bearer("customer")))
-
-    assert refused.code is grpc.StatusCode.PERMISSION_DENIED
-    assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+    for method in TAKES_A_TOKEN_FOR_ALL:
+        refused = await refusal(ask(service, method, requests[method], bearer("customer")))
+        assert refused.code is grpc.StatusCode.PERMISSION_DENIED, method
+        assert refused.reason == "CUSTOMER_NOT_ALLOWED", method
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", OF_ONE_CUSTOMER)
-async def test_a_token_of_one_customer_need_not_name_it(service: Service, method: str) -> None:
-    world = await furnish(service)
+@in_worlds(OF_ONE_CUSTOMER)
+async def test_a_token_of_one_customer_need_not_name_it(service: Service, methods: Sequence[str]) -> None:
+    requests: Any = valid_requests(await furnish(service))
     await furnish(service, OTHER_CUSTOMER)
-    request: Any = valid_requests(world)[method]
-    set_customer(request, 0)
-    if method == "BatchPublishEvents":
-        request.requests[0].event.customer_id = 0
 
-    if method in REFUSED:
-        assert (await refusal(ask(service, method, request, bearer("customer")))).reason.endswith("_STATUS")
-        return
-    response = await ask(service, method, request, bearer("customer"))
-
-    shown = str(response)
-    assert f"customer_id: {OTHER_CUSTOMER}" not in shown
-    if method not in SHOWS_NO_CUSTOMER:
-        assert f"customer_id: {CUSTOMER}" in shown
+    for method in methods:
+        request = requests[method]
+        set_customer(request, 0)
+        if method == "BatchPublishEvents":
+            request.requests[0].event.customer_id = 0
+        if method in REFUSED:
+            assert (await refusal(ask(service, method, request, bearer("customer")))).reason.endswith("_STATUS")
+            continue
+        shown = str(await ask(service, method, request, bearer("customer")))
+        assert f"customer_id: {OTHER_CUSTOMER}" not in shown, method
+        assert (f"customer_id: {CUSTOMER}" in shown) is (method not in SHOWS_NO_CUSTOMER), method
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", [method for method in MAY_ASK_FOR_ALL if method != "ListDeliveryAttempts"])
-async def test_a_token_of_one_customer_that_asks_for_all_gets_its_own(service: Service, method: str) -> None:
+async def test_a_token_of_one_customer_that_asks_for_all_gets_its_own(service: Service) -> None:
     await furnish(service)
     await furnish(service, OTHER_CUSTOMER)
-    request = pb.WatchDeliveriesRequest(snapshot=True) if method == "WatchDeliveries" else b""
 
-    own = str(await ask(service, method, request, bearer("customer")))
-    everybodys = str(await ask(service, method, request, bearer("everybody")))
-
-    assert f"customer_id: {CUSTOMER}" in own
-    assert f"customer_id: {OTHER_CUSTOMER}" not in own
-    assert f"customer_id: {CUSTOMER}" in everybodys
-    assert f"customer_id: {OTHER_CUSTOMER}" in everybodys
+    for method in MAY_ASK_FOR_ALL:
+        if method == "ListDeliveryAttempts":  # there is none
+            continue
+        request = pb.WatchDeliveriesRequest(snapshot=True) if method == "WatchDeliveries" else b""
+        own = str(await ask(service, method, request, bearer("customer")))
+        everybodys = str(await ask(service, method, request, bearer("everybody")))
+        assert f"customer_id: {CUSTOMER}" in own, method
+        assert f"customer_id: {OTHER_CUSTOMER}" not in own, method
+        assert f"customer_id: {CUSTOMER}" in everybodys, method
+        assert f"customer_id: {OTHER_CUSTOMER}" in everybodys, method
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", OF_CUSTOMERS)
-async def test_a_token_for_all_customers_serves_each(service: Service, method: str) -> None:
+@in_worlds(OF_CUSTOMERS)
+async def test_a_token_for_all_customers_serves_each(service: Service, methods: Sequence[str]) -> None:
     for customer_id in (CUSTOMER, OTHER_CUSTOMER):
-        request = valid_requests(await furnish(service, customer_id), customer_id)[method]
-        assert await code_of(ask(service, method, request, bearer("everybody"))) is served(method)
+        requests = valid_requests(await furnish(service, customer_id), customer_id)
+        for method in methods:
+            code = await code_of(ask(service, method, requests[method], bearer("everybody")))
+            assert code is served(method), method
 
 
 @ON_ONE_LOOP
-@pytest.mark.parametrize("method", [method for method in OF_CUSTOMERS if method not in MAY_ASK_FOR_ALL])
-async def test_a_token_for_all_customers_must_name_one(service: Service, method: str) -> None:
-    request: Any = valid_requests(await furnish(service))[method]
-    set_customer(request, 0)
-    if method == "BatchPublishEvents":
-        request.requests[0].event.customer_id = 0
-        [result] = (await ask(service, method, request, bearer("everybody"))).results
-        assert [violation.field for violation in result.error.field_violations] == ["event.customer_id"]
-        return
+async def test_a_token_for_all_customers_must_name_one(service: Service) -> None:
+    requests: Any = valid_requests(await furnish(service))
 
-    refused = await refusal(ask(service, method, request, bearer("everybody")))
-
-    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.reason == "FIELD_INVALID"
-    assert [field.rpartition(".")[2] for field in refused.fields] == ["customer_id"]
+    for method in OF_CUSTOMERS:
+        if method in MAY_ASK_FOR_ALL:
+            continue
+        request = requests[method]
+        set_customer(request, 0)
+        if method == "BatchPublishEvents":
+            request.requests[0].event.customer_id = 0
+            [result] = (await ask(service, method, request, bearer("everybody"))).results
+            assert [violation.field for violation in result.error.field_violations] == ["event.customer_id"]
+            continue
+        refused = await refusal(ask(service, method, request, bearer("everybody")))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, method
+        assert refused.reason == "FIELD_INVALID", method
+        assert [field.rpartition(".")[2] for field in refused.fields] == ["customer_id"], method
 
 
 @ON_ONE_LOOP

@@ -47,6 +47,7 @@ async def canary_webhook(service: Service, url: str, **fields: Any) -> int:
     return (await service.create_webhook(f"{url}?{CANARY}", **values)).webhook_id
 
 
+@pytest.mark.slow(2)
 async def test_afterwards_a_dump_of_the_database_holds_nothing_of_the_customer(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
@@ -174,6 +175,7 @@ async def test_other_processes_stop_sending_too(
     assert CANARY not in dump(postgres.url)
 
 
+@pytest.mark.slow(2)
 async def test_the_call_stops_after_a_while_and_the_rest_goes_on(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,20 +195,20 @@ async def test_the_call_stops_after_a_while_and_the_rest_goes_on(
 # --- who may ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("customer_id", [CUSTOMER, OTHER_CUSTOMER, 0, -1])
-async def test_a_token_of_one_customer_may_not_even_erase_its_own(services: ServiceFactory, customer_id: int) -> None:
+async def test_a_token_of_one_customer_may_not_even_erase_its_own(services: ServiceFactory) -> None:
     service = await services.start(tokens=TOKENS)
-    request = pb.DeleteCustomerDataRequest(customer_id=customer_id)
-    refused = await refusal(service.stub.DeleteCustomerData(request, metadata=bearer("customer")))
-    assert refused.code is grpc.StatusCode.PERMISSION_DENIED
-    assert refused.reason == "CUSTOMER_NOT_ALLOWED"
+    for customer_id in (CUSTOMER, OTHER_CUSTOMER, 0, -1):
+        request = pb.DeleteCustomerDataRequest(customer_id=customer_id)
+        refused = await refusal(service.stub.DeleteCustomerData(request, metadata=bearer("customer")))
+        assert refused.code is grpc.StatusCode.PERMISSION_DENIED, customer_id
+        assert refused.reason == "CUSTOMER_NOT_ALLOWED", customer_id
 
 
-@pytest.mark.parametrize("customer_id", [0, -1])
-async def test_the_customer_must_be_named(services: ServiceFactory, postgres: TestPostgres, customer_id: int) -> None:
+async def test_the_customer_must_be_named(services: ServiceFactory, postgres: TestPostgres) -> None:
     service = await services.start(tokens=TOKENS)
-    request = pb.DeleteCustomerDataRequest(customer_id=customer_id)
-    refused = await refusal(service.stub.DeleteCustomerData(request, metadata=bearer("everybody")))
-    assert refused.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert refused.fields == ["customer_id"]
+    for customer_id in (0, -1):
+        request = pb.DeleteCustomerDataRequest(customer_id=customer_id)
+        refused = await refusal(service.stub.DeleteCustomerData(request, metadata=bearer("everybody")))
+        assert refused.code is grpc.StatusCode.INVALID_ARGUMENT, customer_id
+        assert refused.fields == ["customer_id"]
     assert postgres.rows("SELECT * FROM erasures") == []

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -47,9 +46,12 @@ def test_helm_finds_nothing_wrong(values: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("schemas")  # whose library takes more than a second to import
 @pytest.mark.parametrize("version", in_full(KUBERNETES, short=KUBERNETES[-1:]))
 @pytest.mark.parametrize("values", VALUES)
 def test_kubernetes_knows_every_field(values: str, version: str) -> None:
+    import kubernetes_validate
+
     found = set[str]()
     for document in (*rendered(values), *rendered(values, "--is-upgrade")):
         if document["kind"] in CUSTOM:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.spdx import is_expression
-from cyclonedx.validation.json import JsonStrictValidator
 from scripts import dist, lock, sbom
 
 from .charts import CHART, template
@@ -50,9 +49,12 @@ def test_the_context_of_the_image_has_all_that_the_dockerfile_copies(tmp_path: P
     assert not [name for name in names if name.startswith(("tests/", "docs/", "benchmarks/"))]
 
 
+@pytest.mark.xdist_group("schemas")  # whose library takes more than a second to import
 def test_the_bill_of_materials_is_one_and_has_everything_that_is_locked(
     packages: list[sbom.Package], tmp_path: Path
 ) -> None:
+    from cyclonedx.validation.json import JsonStrictValidator
+
     [bill, licences] = sbom.write(tmp_path)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(bill.read_text()) is None
     said: dict[str, Any] = json.loads(bill.read_text())

@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import jsonschema_rs
 import pytest
-from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
@@ -33,6 +32,16 @@ SCHEMA = json.dumps(
 )
 
 
+in_one_process = pytest.mark.xdist_group("schemas")  # whose library takes more than a second to import
+
+
+def problems_of(described: Any) -> list[str]:
+    """Returns what OpenAPI's own schema finds wrong."""
+    from openapi_spec_validator import OpenAPIV31SpecValidator
+
+    return [error.message for error in OpenAPIV31SpecValidator(described).iter_errors()]
+
+
 def of(method: str) -> dict[str, Any]:
     """Returns the operation of a method."""
     return OPERATIONS[method]
@@ -42,10 +51,10 @@ def of(method: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow(2)
+@in_one_process
 @pytest.mark.parametrize("is_open", [False, True])
 def test_it_is_valid(is_open: bool) -> None:
-    described = json.loads(document((), is_open=is_open).body)
-    assert [error.message for error in OpenAPIV31SpecValidator(described).iter_errors()] == []
+    assert problems_of(json.loads(document((), is_open=is_open).body)) == []
 
 
 def test_every_method_is_an_operation_with_the_permission_that_it_needs() -> None:
@@ -215,13 +224,15 @@ async def test_where_callers_need_no_token_there_is_no_security_scheme(services:
 # --- what receivers get ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow(2)
+@in_one_process
 async def test_what_a_receiver_gets_is_what_the_document_says(services: ServiceFactory, receiver: Receiver) -> None:
     service = await services.start(http_address="127.0.0.1:0")
     async with Http(service) as http:
         created = await http.post("/api/eventTypes", {"event_type": "order.paid", "json_schema": SCHEMA})
         assert created.status == 201, created.text
         described = (await http.get("/api/openapi.json")).body
-        assert [error.message for error in OpenAPIV31SpecValidator(described).iter_errors()] == []
+        assert problems_of(described) == []
         await http.create(receiver.url())
         event = {"customer_id": CUSTOMER, "event_type": "order.paid", "data": {"lines": [{"sku": "x"}]}}
         published = await http.post("/api/events", {"event": event})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import webhook_grpc
 
@@ -15,8 +18,21 @@ PARAMETERS_MAX = 7
 COMPOSITION_ROOTS = frozenset({"App", "Engine"})  # what they wire is what they take
 
 
-def classes_in(path: Path) -> Iterator[ast.ClassDef]:
-    return (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef))
+in_one_process = pytest.mark.xdist_group("unit/test_house")  # which reads the source once
+
+
+@functools.cache
+def read_source() -> tuple[list[str], list[str]]:
+    """The constructors that take too much, and the attributes that look like callbacks and are assigned."""
+    constructors, callbacks = list[str](), list[str]()
+    for path in MODULES:
+        where = path.relative_to(SOURCE)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                constructors += [f"{where}: {found}" for found in too_many_parameters(node)]
+            elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+                callbacks += [f"{where}: {found}" for found in assigned_callbacks(node)]
+    return constructors, callbacks
 
 
 def parameter_count(function: ast.FunctionDef) -> int:
@@ -25,33 +41,32 @@ def parameter_count(function: ast.FunctionDef) -> int:
     return len([*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]) - 1
 
 
-def too_many_parameters(path: Path) -> Iterator[str]:
-    """The constructors of a module that take more than seven."""
-    for made in classes_in(path):
-        for init in made.body:
-            if isinstance(init, ast.FunctionDef) and init.name == "__init__" and made.name not in COMPOSITION_ROOTS:
-                count = parameter_count(init)
-                if count > PARAMETERS_MAX:
-                    yield f"{path.relative_to(SOURCE)}: {made.name} takes {count}"
+def too_many_parameters(made: ast.ClassDef) -> Iterator[str]:
+    """The constructor of a class, if it takes more than seven."""
+    for init in made.body:
+        if isinstance(init, ast.FunctionDef) and init.name == "__init__" and made.name not in COMPOSITION_ROOTS:
+            count = parameter_count(init)
+            if count > PARAMETERS_MAX:
+                yield f"{made.name} takes {count}"
 
 
+@in_one_process
 def test_no_constructor_takes_more_than_seven_parameters() -> None:
     """With more, a noun is missing between the class and its parameters. A dataclass may have more: it is a row."""
-    assert [found for path in MODULES for found in too_many_parameters(path)] == []
+    assert read_source()[0] == []
 
 
-def assigned_callbacks(path: Path) -> Iterator[str]:
-    """The attributes of a module that look like callbacks and are assigned."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                if isinstance(target, ast.Attribute) and target.attr.startswith(("on_", "before_", "after_")):
-                    yield f"{path.relative_to(SOURCE)}: {ast.unparse(target)}"
+def assigned_callbacks(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iterator[str]:
+    """The attributes that look like callbacks, of those that a statement assigns."""
+    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+        if isinstance(target, ast.Attribute) and target.attr.startswith(("on_", "before_", "after_")):
+            yield ast.unparse(target)
 
 
+@in_one_process
 def test_no_callback_is_assigned_to_another_object() -> None:
     """Nor is there an attribute that does nothing until it is replaced: a reader could not tell who is called."""
-    assert [found for path in MODULES for found in assigned_callbacks(path)] == []
+    assert read_source()[1] == []
 
 
 SHARED = sorted(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,29 +30,34 @@ OTHERS = {
 KINDS = {kind.__name__: kind for kind in CODES} | {"field_invalid": errors.InvalidArgument}
 
 
+in_one_process = pytest.mark.xdist_group("unit/test_reasons")  # which reads the source once
+
+
 @functools.cache
-def nodes() -> list[ast.AST]:
-    """The source, without the table itself."""
-    paths = [path for path in sorted(SOURCE.rglob("*.py")) if path.name != "reasons.py"]
-    return [
-        node
-        for path in paths
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant | ast.Call)
-    ]
+def read_source() -> tuple[set[str], list[tuple[str, list[str]]]]:
+    """Every text that stands in the source without the table itself, and the calls that make an error.
+
+    Of a call: the kind of the error, and what is said literally.
+    """
+    words, calls = set[str](), list[tuple[str, list[str]]]()
+    for path in SOURCE.rglob("*.py"):
+        for node in () if path.name == "reasons.py" else ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                words.add(node.value)
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
+                said = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+                calls.append((node.func.id, said))
+    return words, calls
 
 
 def words() -> set[str]:
     """Every text that stands in the source."""
-    return {node.value for node in nodes() if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return read_source()[0]
 
 
-def calls() -> Iterator[tuple[str, list[str]]]:
+def calls() -> list[tuple[str, list[str]]]:
     """The calls that make an error: its kind, and what is said literally."""
-    for node in nodes():
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in KINDS:
-            said = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
-            yield node.func.id, said
+    return read_source()[1]
 
 
 def absences() -> set[str]:
@@ -61,16 +65,19 @@ def absences() -> set[str]:
     return {f"{said[0].upper()}_NOT_FOUND" for kind, said in calls() if kind == "NotFound" and said}
 
 
+@in_one_process
 def test_every_reason_of_the_source_is_in_the_table() -> None:
     found = {word for word in words() if FORM.fullmatch(word) and not word.startswith(FORMS_OF_VARIABLES)}
     found |= absences()
     assert found - OTHERS - REASONS.keys() == set(), "add them to domain/reasons.py, then: make reference"
 
 
+@in_one_process
 def test_the_table_has_no_reason_that_nothing_raises() -> None:
     assert REASONS.keys() - words() - absences() == set()
 
 
+@in_one_process
 def test_each_reason_has_the_kind_with_which_it_is_raised() -> None:
     raised = {(word, KINDS[kind]) for kind, said in calls() for word in said if word in REASONS}
     assert len(raised) > 25
