@@ -15,7 +15,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import durations, importing, parsing, shaking, sharing, slowness
+from tests.support import durations, parsing, shaking, sharing, slowness
 from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -84,11 +84,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+def pytest_collection() -> Generator[None, object, object]:
     """What is imported and collected stays: the garbage collector would look at it in vain each time."""
     gc.disable()
     try:
-        importing.import_from_elsewhere(session.config.args, session.config.rootpath)
         return (yield)
     finally:
         gc.enable()

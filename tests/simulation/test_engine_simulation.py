@@ -23,6 +23,8 @@ _FIRST = int(os.environ.get("WEBHOOK_TEST_FIRST_SEED", random.SystemRandom().ran
 _COUNT = int(os.environ.get("WEBHOOK_TEST_SEEDS", "0"))
 # Of calm and of chaos one: the one in which senders fail, too.
 _ALL = list(enumerate(PROFILES))
+# Another seed than the first, which mostly waits: as many requests for half of the CPU time.
+_SEED_OF = {2: 2001}
 _CHOSEN = in_full(_ALL, short=[(number, profile) for number, profile in _ALL if number not in {1, 7}])
 
 
@@ -44,7 +46,7 @@ def test_what_is_promised_holds_whatever_happens(number: int) -> None:
     profile = PROFILES[number]
     if profile.long:
         profile = replace(profile, activity_seconds=_LONG_SECONDS)
-    assert run(1000 * number, profile).request_count
+    assert run(_SEED_OF.get(number, 1000 * number), profile).request_count
 
 
 @pytest.mark.slow(5)

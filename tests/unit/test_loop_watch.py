@@ -67,6 +67,7 @@ async def test_a_loop_that_stands_still_is_reported_with_the_place_and_once_more
     assert moving["seconds"] >= STANDS_STILL_SECONDS
 
 
+@pytest.mark.slow(2)
 async def test_a_loop_that_moves_is_not_reported(heard: Heard) -> None:
     watch = asyncio.create_task(LoopWatch(slowness.scaled(STANDS_STILL_SECONDS) * 5).run())
     ends_at = time.monotonic() + slowness.scaled(STANDS_STILL_SECONDS) * 10
