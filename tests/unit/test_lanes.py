@@ -1887,6 +1887,7 @@ class LanesMachine(RuleBasedStateMachine):
                 self.stand_still(wanted)
         assert not any(self.table[known] for known in wanted), "what may be sent is sent in the end"
         assert self.lanes.in_flight == 0
+        assert not self.lanes._strays
 
     def stand_still(self, wanted: set[int]) -> None:
         """Nothing is in flight and nobody is ready, so whoever has something must wait for time."""

@@ -20,6 +20,9 @@ class Strays:
     def __init__(self) -> None:
         self._turns: dict[int, dict[tuple[UUID, int], Turn]] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._turns.values()))
+
     def add(self, turns: Iterable[Turn]) -> None:
         """Takes in the turns of a shard that is lost."""
         for turn in turns:
