@@ -23,6 +23,7 @@ from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
+from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.hub.hints import NOTIFY
 from webhook_grpc.store.outbox import due, ownership, settlement
 from webhook_grpc.store.registry import webhooks
@@ -512,6 +513,44 @@ async def test_a_registration_whose_answer_is_lost_ends_no_loop(
     await service.publish()
     await receiver.wait_for(1)
     assert not ended_loops(service)
+
+
+async def test_a_process_that_takes_its_shards_back_sends_nothing_beside_what_it_sends_or_has_to_settle(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lease ran out, because the database was away for longer, say. One request has no answer yet, one a 2xx."""
+    gate, may_settle, settle, hold = Gate(), asyncio.Event(), settlement.settle, Lanes.hold
+    held: list[bool] = []
+
+    async def settle_later(*arguments: Any) -> Any:
+        if not may_settle.is_set():
+            raise Unavailable("STORAGE_UNAVAILABLE", "not now")
+        return await settle(*arguments)
+
+    def hold_noted(*arguments: Any) -> bool:
+        held.append(hold(*arguments))
+        return held[-1]
+
+    service = await services.start()
+    shards = service.app.engine.shards
+    await service.create_webhook(receiver.on("/gate", gate))
+    await service.create_webhook(receiver.url("/ok"))
+    monkeypatch.setattr(settlement, "settle", settle_later)
+    async with service.watching() as watch:
+        await service.publish()
+        await receiver.wait_for(2)
+        before = shards.worker
+        monkeypatch.setattr(Lanes, "hold", hold_noted)
+        postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
+        async with slowness.timeout(20):
+            while shards.worker == before or len(held) < 2:  # until both rows were found again
+                await asyncio.sleep(0.01)
+        gate.opened.set()
+        may_settle.set()
+        ended = await watch.until_ended(2)
+    assert not any(held)
+    assert {(delivery.status, delivery.attempt_count) for delivery in ended} == {(SUCCEEDED, 1)}
+    assert len(receiver.requests) == 2
 
 
 async def test_an_unknown_hint_ends_no_loop(service: Service, receiver: Receiver, postgres: TestPostgres) -> None:

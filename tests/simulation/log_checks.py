@@ -137,7 +137,7 @@ class LogChecks:
             lanes, dispatcher = vars(process.engine.lanes), vars(process.engine.dispatcher)
             left = {
                 name: lanes[name]
-                for name in ("in_flight", "_hosts", "_customers", "_turns", "_held_bytes")
+                for name in ("in_flight", "_hosts", "_customers", "_turns", "_held_bytes", "_strays")
                 if lanes[name]
             }
             left |= {"attempts": dispatcher["_tasks"]} if dispatcher["_tasks"] else {}

@@ -45,7 +45,10 @@ class RequestChecks:
                 self._course.violated(f"{name} after its fence")
         row = model.row((webhook_id, event_id))
         before = self._course.sent[webhook_id, event_id]
-        was_sent_before = any(s.attempt == sent.attempt and s.tenure != sent.tenure for s in before)  # and settled late
+        same = [s for s in before if s.attempt == sent.attempt and s.tenure != sent.tenure]
+        was_sent_before = any(s.process is not process for s in same)  # this one would remember
+        if any(s.process is process and s.ended_at is None for s in same):
+            self._course.violated(f"{name}, which it is sending already")
         if sent.trigger is Trigger.TEST:
             is_known = (webhook_id, event_id, Kind.TEST) in model.commands
             if is_ours and not was_frozen and not was_sent_before and not is_known:

@@ -25,6 +25,18 @@ _COUNT = int(os.environ.get("WEBHOOK_TEST_SEEDS", "0"))
 _ALL = list(enumerate(PROFILES))
 # Another seed than the first, which mostly waits: as many requests for half of the CPU time.
 _SEED_OF = {2: 2001}
+# A process that takes its own shards back after the database was away, with requests in flight or not settled.
+_ALONE = replace(
+    next(profile for profile in PROFILES if profile.name == "weather"),
+    name="alone",
+    activity_seconds=20.0,
+    processes=(1, 1),
+    weather=4.0,
+    stops=0.0,
+    changes=0.0,
+    asks=0.0,
+    behaviours=("slow", "hang", "flaky"),
+)
 _CHOSEN = in_full(_ALL, short=[(number, profile) for number, profile in _ALL if number not in {1, 7}])
 
 
@@ -47,6 +59,18 @@ def test_what_is_promised_holds_whatever_happens(number: int) -> None:
     if profile.long:
         profile = replace(profile, activity_seconds=_LONG_SECONDS)
     assert run(_SEED_OF.get(number, 1000 * number), profile).request_count
+
+
+@pytest.mark.slow(5)
+@pytest.mark.parametrize(
+    ("seed", "profile"),
+    [
+        pytest.param(1, _ALONE, id="a delivery"),
+        pytest.param(87_000_009, None, id="a test"),
+    ],
+)
+def test_a_process_sends_nothing_twice_whose_shard_it_lost_and_took_again(seed: int, profile: Profile | None) -> None:
+    run(seed, profile)
 
 
 @pytest.mark.slow(5)

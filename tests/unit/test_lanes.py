@@ -8,6 +8,7 @@ import math
 import pickle
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count, pairwise
 from typing import Any
@@ -869,6 +870,36 @@ def test_a_shard_that_comes_back_begins_anew_and_the_old_attempt_leaves_it_alone
     assert not lanes.is_idle(1)
 
 
+def test_what_is_being_sent_when_its_shard_is_lost_and_taken_again_is_not_held_until_that_is_settled() -> None:
+    lanes = make_lanes()
+    add_lane(lanes, webhook_id=1, held=1)
+    [old] = start(lanes)
+    lanes.forget_shards({1})
+    lane = add_lane(lanes, webhook_id=1)
+
+    assert not lanes.hold(lane, old.delivery, NOW), "its row is as it was"
+    assert lanes.reserve(lane, old.delivery) is None
+    assert not lanes.bar(1, old.delivery.event_id), "as what is in flight at any time"
+    assert lanes.stray_count(lane) == 1
+    lanes.finished(old, NOW)
+    assert not lanes.hold(lane, old.delivery, NOW), "its result is still to be settled"
+    lanes.put_back(old)
+    assert lane.reading.behind, "nothing came of it"
+    assert lanes.hold(lane, old.delivery, NOW)
+    assert lanes.stray_count(lane) == 0
+
+
+def test_what_another_owner_has_done_meanwhile_is_gone_on_with_beside_an_old_attempt() -> None:
+    lanes = make_lanes()
+    add_lane(lanes, webhook_id=1, held=1)
+    [old] = start(lanes)
+    lanes.forget_shards({1})
+    lane = add_lane(lanes, webhook_id=1)
+    assert lanes.hold(lane, replace(old.delivery, attempt=1), NOW), "the old attempt can't be settled any more"
+    end(lanes, old)
+    assert len(lane.held) == 1
+
+
 def test_an_old_attempt_counts_against_its_customers_cap_until_it_ends() -> None:
     lanes = make_lanes(customer_in_flight_max=1)
     add_lane(lanes, webhook_id=1, held=1)
@@ -1718,9 +1749,9 @@ class LanesMachine(RuleBasedStateMachine):
         turn = self.unsettled.pop(index % len(self.unsettled))
         if is_done:
             self.table[turn.delivery.webhook_id].pop(turn.delivery.event_id, None)
+            self.lanes.release(turn)
         else:
-            turn.lane.reading.behind = True
-        self.lanes.release(turn)
+            self.lanes.put_back(turn)
 
     # What can happen.
 
@@ -1797,15 +1828,11 @@ class LanesMachine(RuleBasedStateMachine):
 
     @rule(shard=webhook_ids)
     def lose_and_regain(self, shard: int) -> None:
-        """Whether or not it was closed before. What is in flight goes on, and is of no account any more."""
+        """Whether or not it was closed before. What is in flight goes on, and is not sent beside that."""
         self.lanes.forget_shards({shard})
         self.closed.discard(shard)
-        self.table[shard] = {key: item for key, item in self.table[shard].items() if not self.was_sent(item)}
         self.paces[shard] = Pace(POLICY, self.now)
         self.tell(self.webhooks[shard])
-
-    def was_sent(self, delivery: PendingDelivery) -> bool:
-        return any(turn.delivery is delivery for turn in (*self.in_flight, *self.unsettled))
 
     @rule(seconds=st.sampled_from([0.001, 0.05, 0.3, 1.0, 31.0, 700.0]))
     def pass_time(self, seconds: float) -> None:
@@ -1878,6 +1905,7 @@ class LanesMachine(RuleBasedStateMachine):
                 self.stand_still(wanted)
         assert not any(self.table[known] for known in wanted), "what may be sent is sent in the end"
         assert self.lanes.in_flight == 0
+        assert not self.lanes._strays
 
     def stand_still(self, wanted: set[int]) -> None:
         """Nothing is in flight and nobody is ready, so whoever has something must wait for time."""

@@ -40,6 +40,7 @@ class Desk:
     settled: list[PendingDelivery] = field(default_factory=list[PendingDelivery])
     dropped: list[PendingDelivery] = field(default_factory=list[PendingDelivery])
     readopted: list[set[int]] = field(default_factory=list[set[int]])
+    taken_by_beat: set[int] = field(default_factory=set[int])
     statements: int = 0
 
     def __post_init__(self) -> None:
@@ -66,6 +67,9 @@ class Desk:
 
     async def readopt(self, shards: set[int]) -> None:
         self.readopted.append(shards)
+
+    async def beat(self) -> None:
+        self.shards.owned |= {shard: SimpleNamespace(last_seq=0) for shard in self.taken_by_beat}
 
     def note_settled(self, batch: Sequence[EndedTurn]) -> None:
         self.settled += [ended.turn.delivery for ended in batch]
@@ -144,6 +148,16 @@ async def test_results_of_a_lost_shard_are_put_back_and_the_others_written(desk:
     await unsettled.drained()
     assert desk.dropped == lost
     assert desk.settled == ours
+
+
+async def test_results_of_a_shard_whose_lease_ran_out_are_written_if_the_next_beat_takes_it_again(
+    desk: Desk, unsettled: Unsettled
+) -> None:
+    desk.taken_by_beat = {2}
+    taken_again = add(unsettled, 3, webhook_id=2)
+    await unsettled.drained()
+    assert desk.settled == taken_again
+    assert desk.dropped == []
 
 
 async def test_after_a_statement_of_unknown_outcome_the_shards_move_on_before_the_batch_is_written_again(

@@ -61,7 +61,6 @@ class ShardHandover:
         self._lanes.forget_shards(shards)
         self._receivers.forget_shards(shards)
         self._poison.forget_shards(shards)
-        self._commands.forget_shards(shards)
 
     def is_idle(self, shard: int) -> bool:
         """Returns whether nothing that was started for the shard is unsettled."""

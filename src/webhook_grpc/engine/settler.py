@@ -126,17 +126,18 @@ class Settler:
         """Returns when the database has answered for every change of the batch, or its shard is not ours."""
         backoff_seconds = _BACKOFF_SECONDS_MIN
         is_in_doubt = False  # what the last statement did, and so how far the log reaches
-        while batch := self._still_ours(batch, statement):
+        while batch:
             self._settling.begin()
             try:
                 if is_in_doubt:  # this alone is no progress
                     await self._ownership.readopt({change.shard for change in batch})
                     is_in_doubt = False
-                elif await statement.write(batch):
+                elif not self._lost(batch) and await statement.write(batch):
                     self._settling.succeed()
                     return
-                else:
-                    await self._ownership.beat()  # a shard was lost: find out which
+                else:  # find out which shards are lost; those whose lease ran out may be about to be taken again
+                    await self._ownership.beat()
+                    batch = self._still_ours(batch, statement)
             except StoreRefusal as refusal:
                 self._settling.succeed()
                 await self._write_apart(batch, statement, refusal)
@@ -167,11 +168,14 @@ class Settler:
             await self._write([instead], statement)
 
     def _still_ours(self, batch: list[AnyChange], statement: Statement[AnyChange]) -> list[AnyChange]:
-        lost = [change for change in batch if change.shard not in self._ownership.shards.owned]
+        lost = self._lost(batch)
         if lost:
             log.warning("results dropped with their shards; the new owner sends again", count=len(lost))
             statement.drop(lost)
         return [change for change in batch if change.shard in self._ownership.shards.owned]
+
+    def _lost(self, batch: Sequence[AnyChange]) -> list[AnyChange]:
+        return [change for change in batch if change.shard not in self._ownership.shards.owned]
 
 
 class _Settle:

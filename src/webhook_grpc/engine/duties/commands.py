@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -53,6 +53,7 @@ class Commands:
         self._lanes = lanes
         self._tests = tests
         self._unsettled = unsettled
+        # Until each is answered, whoever has its shard meanwhile: if it is this process again, it makes no test twice.
         self._taken: set[CommandKey] = set()
         self._stale_rows = StaleRows()
         self._testing: set[asyncio.Task[None]] = set()
@@ -88,12 +89,6 @@ class Commands:
     def is_idle(self, shard: int) -> bool:
         """Returns whether no command of the shard is being carried out: the next owner would make a test again."""
         return all(shard_of(webhook_id) != shard for _, webhook_id, _ in self._taken)
-
-    def forget_shards(self, shards: Iterable[int]) -> None:
-        """Forgets the commands of shards that another process owns now: it finds their rows."""
-        lost = set(shards)
-        for kind, webhook_id, event_id in [key for key in self._taken if shard_of(key[1]) in lost]:
-            self._release(kind, webhook_id, event_id)
 
     def executed(self, batch: Sequence[Command], executed: Sequence[Executed]) -> None:
         """Takes in that the database has answered for these commands, and which of them changed something."""

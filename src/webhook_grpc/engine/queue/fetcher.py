@@ -167,7 +167,7 @@ class Fetcher:
     def _requests(self, lane: Lane, now: float) -> Iterable[FetchRequest]:
         return lane.reading.requests(
             now,
-            len(lane.held),
+            len(lane.held) + self._lanes.stray_count(lane),
             room=self._lanes.room(lane, now),
             fresh_room=self._lanes.room(lane, now, fresh=True),
             is_ending=lane.is_ending,
@@ -180,12 +180,16 @@ class Fetcher:
         if not hungry:
             return []
         rooms = [
-            (lane.shard, lane.webhook_id, lane.replay_count + self._lanes.replay_room(lane, now)) for lane in hungry
+            (lane.shard, lane.webhook_id, self._held_replays(lane) + self._lanes.replay_room(lane, now))
+            for lane in hungry
         ]
         rows = await due.fetch_replays(self._connection, rooms)
         for number, (lane, (_, _, room)) in enumerate(zip(hungry, rooms, strict=True)):
             lane.reading.note_replays(sum(row.request == number for row in rows), room)
         return rows
+
+    def _held_replays(self, lane: Lane) -> int:
+        return lane.replay_count + self._lanes.stray_count(lane)
 
     def _note_progress(self, requests: Sequence[tuple[Lane, FetchRequest]], rows: Sequence[FoundRow]) -> None:
         found: defaultdict[int, list[datetime]] = defaultdict(list)

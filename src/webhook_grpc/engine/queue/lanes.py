@@ -25,6 +25,7 @@ from webhook_grpc.engine.receivers.receiver import Receiver
 from .hosts import HostLimits, Hosts
 from .lane import Isolation, Lane, Turn
 from .reading import Reading
+from .strays import Strays
 
 _BYTES_PER_TURN: Final = 16_384
 _REPLAYS_HELD_MAX: Final = 20
@@ -66,6 +67,7 @@ class Lanes:
         self._alarms: list[tuple[float, int]] = []
         self._gates: list[tuple[float, int]] = []
         self._busy_shards: dict[int, dict[Turn, float]] = {}  # since when each is held
+        self._strays = Strays()
         self._closed_shards: set[int] = set()
         self._barred: set[tuple[int, UUID]] = set()
         self._held_bytes = 0
@@ -114,6 +116,10 @@ class Lanes:
         if self.is_full or lane.held_bytes >= self._limits.lane_bytes_max:
             return 0 if lane.held else min(1, lane.useful(now))
         return max(0, self._replays_held_max(lane, now) - lane.replay_count)
+
+    def stray_count(self, lane: Lane) -> int:
+        """Returns how many rows of the lane's webhook can't be held yet: an earlier lane of it is sending them."""
+        return self._strays.count(lane.webhook_id)
 
     def is_low_on_replays(self, lane: Lane, now: float) -> bool:
         """Returns whether replays should be read from the table."""
@@ -181,8 +187,11 @@ class Lanes:
         return shards
 
     def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
-        """Takes in a delivery that is due. False: it is held already, is barred, or there is no room for it."""
-        if delivery.event_id in lane.held or self._is_barred(delivery):
+        """Takes in a delivery that is due. False: it is held already, is barred, or there is no room for it.
+
+        It is held already, too, if an attempt of it goes on that was started before its shard was lost and taken again.
+        """
+        if delivery.event_id in lane.held or self._is_barred(delivery) or self._strays.has(delivery):
             return False
         is_replay = delivery.trigger is Trigger.REPLAY
         room = self.replay_room(lane, now) if is_replay else self.room(lane, now, fresh=delivery.is_fresh)
@@ -223,7 +232,7 @@ class Lanes:
 
         Its turn takes no slot, and ends with `release`.
         """
-        if delivery.event_id in lane.held:
+        if delivery.event_id in lane.held or self._strays.has(delivery):
             return None
         lane.held[delivery.event_id] = delivery
         lane.held_bytes += len(delivery.body)
@@ -285,13 +294,14 @@ class Lanes:
         lane, delivery = turn.lane, turn.delivery
         self._busy_shards[lane.shard].pop(turn)
         self._isolation.give_back(turn)
+        self._strays.remove(turn)
         if lane.held.pop(delivery.event_id, None) is not None:
             self._subtract(lane, delivery)
         self.drop_if_unused(lane)
 
     def put_back(self, turn: Turn) -> None:
         """Ends a turn that changed nothing: the delivery's row is as it was, and is read again by its owner."""
-        turn.lane.reading.missed()
+        self._lanes.get(turn.lane.webhook_id, turn.lane).reading.missed()
         self.release(turn)
 
     def end_isolation(self, turn: Turn) -> None:
@@ -308,6 +318,8 @@ class Lanes:
 
     def bar(self, webhook_id: int, event_id: UUID) -> bool:
         """Keeps a delivery from being started until `unbar`. False: it was started, and is not settled yet."""
+        if self._strays.has_event(webhook_id, event_id):
+            return False
         lane = self._lanes.get(webhook_id)
         delivery = lane.held.get(event_id) if lane is not None else None
         if lane is not None and delivery is not None:
@@ -370,9 +382,14 @@ class Lanes:
                 self._empty(lane)
 
     def forget_shards(self, shards: Iterable[int]) -> None:
-        """Forgets shards that another process owns now. Attempts in flight go on, but nothing here waits for them."""
+        """Forgets shards that another process owns now. Attempts in flight go on.
+
+        If this process takes a shard again meanwhile, it does not send beside them what they are sending.
+        """
         lost = set(shards)
         self._closed_shards -= lost
+        for shard in lost:
+            self._strays.add(self._busy_shards.get(shard, ()))
         for lane in [lane for lane in self._lanes.values() if lane.shard in lost]:
             self._empty(lane)
             self._forget(lane)
