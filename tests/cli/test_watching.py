@@ -14,7 +14,7 @@ from webhook.v1 import delivery_pb2, service_pb2
 
 from webhook_grpc_cli.output.look import Look
 from webhook_grpc_cli.values import duration, timestamp
-from webhook_grpc_cli.watching.lines import is_problem, line
+from webhook_grpc_cli.watching.lines import Widths, is_problem, line
 from webhook_grpc_cli.watching.observing import ObservedStream
 from webhook_grpc_cli.watching.status import Status
 
@@ -47,7 +47,7 @@ def delivery(status: str, outcome: str = "", *, answer: int = 0, number: int = 1
 
 
 def shown(message: Any, look: Look = LOOK) -> str:
-    return line(message, "billing-eu", look)
+    return line(message, "billing-eu", look, Widths())
 
 
 def test_lines_are_as_the_design_prints_them() -> None:
@@ -62,6 +62,16 @@ def test_lines_are_as_the_design_prints_them() -> None:
         f"14:03:24.482  ✕ failed 503       31 ms  billing-eu #12  job.failed      #12 scheduled                {ID}",
         f"14:03:24.482  ⊘ cancelled            –  billing-eu #12  job.failed                                   {ID}",
     ]
+
+
+def test_what_is_longer_makes_its_column_wider_for_the_lines_behind_it() -> None:
+    widths, wide, usual = Widths(), delivery("CANCELLED"), delivery("CANCELLED")
+    wide.event_type = "environment.started"
+    first, second = (line(one, "billing-europe", LOOK, widths) for one in (wide, usual))
+    assert first.index(ID) == second.index(ID)
+    wide.event_type = "e" * 200
+    line(wide, "", LOOK, widths)
+    assert line(usual, "", LOOK, widths).index(ID) < 140
 
 
 @pytest.mark.parametrize(
@@ -98,7 +108,7 @@ def test_a_terminal_without_utf_8_gets_ascii() -> None:
 def test_no_name_and_no_type_drives_the_terminal() -> None:
     message = delivery("SUCCEEDED", "SUCCEEDED", answer=200)
     message.event_type = "job\x1b]0;owned\x07\u202edone"
-    text = line(message, "\x9b31m\r\n", LOOK)
+    text = line(message, "\x9b31m\r\n", LOOK, Widths())
     assert text.isprintable()
     assert "\\x1b]0;owned\\x07\\u202edone" in text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import Future
+from dataclasses import fields
 from pathlib import Path
 
 import grpc
@@ -20,7 +21,7 @@ from webhook_grpc_client import (
     Unavailable,
 )
 from webhook_grpc_client.backoff import pause_seconds
-from webhook_grpc_client.batches import EVENTS_MAX, Queue, Waiting
+from webhook_grpc_client.batches import EVENTS_MAX, PublisherBounds, Queue, Waiting
 from webhook_grpc_client.calls import Patience, Tries
 from webhook_grpc_client.cursor_files import SAVE_SECONDS, CursorFile
 from webhook_grpc_client.events import BYTES_MAX, publish_request
@@ -75,6 +76,10 @@ def test_a_worker_has_to_look_again_when_a_batch_begins_and_when_it_is_full() ->
     assert queue.has_more, "later"
     queue.answered(queue.take(1.0), published(1), 1.0, 0.0)
     assert not queue.has_more
+
+
+def test_each_limit_of_a_publisher_may_be_given_by_its_name() -> None:
+    assert PublisherBounds.__annotations__.keys() == {field.name for field in fields(PublisherLimits)}
 
 
 def test_a_batch_has_as_many_events_as_the_caller_wants_at_most() -> None:

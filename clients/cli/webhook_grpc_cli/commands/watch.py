@@ -17,7 +17,7 @@ from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.kinds import FILE, SECONDS
 from webhook_grpc_cli.session import Session, with_session
 from webhook_grpc_cli.values import json_text, known_words, time_text
-from webhook_grpc_cli.watching.lines import DELIVERY, is_problem, line
+from webhook_grpc_cli.watching.lines import DELIVERY, Widths, is_problem, line
 from webhook_grpc_cli.watching.names import WebhookNames
 from webhook_grpc_cli.watching.observing import ObservedStream
 from webhook_grpc_cli.watching.status import Status
@@ -128,11 +128,11 @@ def _printing(session: Session, status: Status) -> Callable[[delivery_pb2.Delive
             status.write(sys.stdout, session.printer.streamed(DELIVERY, delivery))
 
         return print_value
-    names = WebhookNames(session)
+    names, widths = WebhookNames(session), Widths()
 
     def print_line(delivery: delivery_pb2.Delivery) -> None:
         name = names.of(delivery.customer_id, delivery.webhook_id)
-        status.write(sys.stdout, line(delivery, name, session.look))
+        status.write(sys.stdout, line(delivery, name, session.look, widths))
 
     return print_line
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -18,6 +19,7 @@ _ENDINGS: Final = {"succeeded": "✓", "pending": "◷", "failed": "✕", "cance
 _SHAPES: Final = {"succeeded": "●", "http_error": "■", "blocked": "◆", "internal_error": "◆"}  # else ▲: no answer
 _COLOURS: Final = {"✓": "green", "●": "green", "✕": "red", "■": "red", "▲": "yellow", "◆": "yellow", "◷": "yellow"}
 _ANSWERED: Final = ("succeeded", "http_error")
+_WIDTH_MAX: Final = 40  # a longer text shifts what stands behind it
 
 DELIVERY: Final = Kind(
     id_field="delivery_id",
@@ -48,11 +50,25 @@ def is_problem(delivery: delivery_pb2.Delivery) -> bool:
     return has_failed or status not in (delivery_pb2.DELIVERY_STATUS_PENDING, delivery_pb2.DELIVERY_STATUS_SUCCEEDED)
 
 
-def line(delivery: delivery_pb2.Delivery, webhook_name: str, look: Look) -> str:
+@dataclass(slots=True)
+class Widths:
+    """How wide the columns are whose texts others choose: as the longest so far, within bounds."""
+
+    webhook: int = 14
+    event_type: int = 14
+
+    def note(self, webhook: str, event_type: str) -> None:
+        """Makes room for these texts."""
+        self.webhook = max(self.webhook, min(len(webhook), _WIDTH_MAX))
+        self.event_type = max(self.event_type, min(len(event_type), _WIDTH_MAX))
+
+
+def line(delivery: delivery_pb2.Delivery, webhook_name: str, look: Look, widths: Widths) -> str:
     """Returns the line; `webhook_name` is empty if it is not known. Nothing in it drives a terminal."""
     webhook = f"{webhook_name} #{delivery.webhook_id}".strip()
-    cause = _padded(_cause(delivery, look), 27)
-    return _line(delivery, look, _padded(webhook, 14), _padded(delivery.event_type, 14), cause, delivery.delivery_id)
+    widths.note(webhook, delivery.event_type)
+    whose = (_padded(webhook, widths.webhook), _padded(delivery.event_type, widths.event_type))
+    return _line(delivery, look, *whose, _padded(_cause(delivery, look), 27), delivery.delivery_id)
 
 
 def line_of_one(delivery: delivery_pb2.Delivery, look: Look) -> str:
