@@ -15,7 +15,8 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import durations, parsing, shaking, sharing, slowness
+from tests.support import cells, durations, parsing, shaking, sharing, slowness
+from tests.support.cells import CellPostgres
 from tests.support.full import in_full
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
@@ -133,7 +134,7 @@ def lines_of_the_test(log_sink: LogSink) -> Generator[None]:
 @pytest.fixture(scope="session")
 def postgres(worker_id: str) -> Generator[TestPostgres]:
     """A real Postgres with a database of its own for this test process."""
-    server = TestPostgres.start(worker_id)
+    server = (CellPostgres if cells.are_wanted() else TestPostgres).start(worker_id)
     yield server
     server.stop()
 

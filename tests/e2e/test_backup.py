@@ -220,13 +220,19 @@ async def test_back_at_a_point_in_time_a_process_that_ran_on_goes_on_and_watcher
         await services.stop()
 
 
+@pytest.fixture
+def folders(data_dir: Path) -> tuple[Path, Path]:
+    """Two folders for data that are not there yet."""
+    data_dir.chmod(0o711)  # Postgres runs as another user
+    return data_dir / "saved", data_dir / "restored"
+
+
 @pytest.mark.slow(8)
 @pytest.mark.skipif(not IS_FULL, reason="starts an embedded Postgres four times: make test-long")
 async def test_the_folder_of_an_embedded_postgres_is_saved_and_restored(
-    data_dir: Path, receiver: Receiver, tmp_path: Path
+    folders: tuple[Path, Path], receiver: Receiver, tmp_path: Path
 ) -> None:
-    data_dir.chmod(0o755)  # Postgres runs as another user
-    saved, restored = data_dir / "saved", data_dir / "restored"
+    saved, restored = folders
 
     async def said(commands: str, folder: Path) -> str:
         commands = commands.replace("webhook.tar.gz", str(tmp_path / "webhook.tar.gz"))

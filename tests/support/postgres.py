@@ -228,7 +228,7 @@ def dump(url: str) -> str:
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("SET bytea_output = 'escape'")
         tables = connection.execute(
-            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+            "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = current_schema()::text::regnamespace"
         ).fetchall()
         read = sql.SQL("SELECT t::text FROM {} t")
         texts = [connection.execute(read.format(sql.Identifier(table))).fetchall() for (table,) in tables]

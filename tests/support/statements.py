@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
 from pglast import ast, parse_sql
-from pglast.parser import ParseError
+from pglast.parser import ParseError, parse_plpgsql_json
 
 from webhook_grpc import hub, store
+from webhook_grpc.store.schema.migration_files import FOLDER
 
 _BEGINNINGS: Final = ("WITH", "SELECT", "INSERT", "UPDATE", "DELETE", "(")
+_FUNCTION: Final = re.compile(
+    r"CREATE (?:OR REPLACE )?FUNCTION (\w+)\([^;]*?LANGUAGE plpgsql.*?\$\$.*?\$\$;", re.DOTALL
+)
 # Of our statements, those of which Postgres may give another value for each row or transaction.
 VOLATILE: Final = frozenset({
     "clock_timestamp", "gen_random_uuid", "nextval", "random", "statement_timestamp", "timeofday", "uuidv7",
@@ -34,6 +39,26 @@ def statements() -> dict[str, str]:
 
 def _is_statement(value: object) -> bool:
     return isinstance(value, str) and _without_comments(value).startswith(_BEGINNINGS)
+
+
+def function_statements() -> dict[str, list[str]]:
+    """The statements in functions of PL/pgSQL by the function's name, as the last migration that has it makes them."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(FOLDER.glob("*.sql")):
+        for made in _FUNCTION.finditer(path.read_text()):
+            found[made[1]] = list(_run_by(json.loads(parse_plpgsql_json(made[0]))))
+    return found
+
+
+def _run_by(tree: object) -> Iterator[str]:
+    if isinstance(tree, dict):
+        node = cast("dict[str, Any]", tree)
+        if "PLpgSQL_stmt_execsql" in node:
+            yield node["PLpgSQL_stmt_execsql"]["sqlstmt"]["PLpgSQL_expr"]["query"]
+        tree = list(node.values())
+    if isinstance(tree, list):
+        for child in cast("list[object]", tree):
+            yield from _run_by(child)
 
 
 def refusals(statement: str) -> set[str]:
