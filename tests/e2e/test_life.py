@@ -13,7 +13,7 @@ from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.distribution import need
-from tests.support.full import IS_FULL
+from tests.support.full import IS_FULL, in_full
 from tests.support.postgres import TestPostgres
 from tests.support.process import CLI, Process, run, run_cli
 from tests.support.receiver import Receiver
@@ -86,8 +86,11 @@ async def test_signals_at_the_first_and_at_the_last_moment_end_it_well(database_
     assert await run(*program, settings={"WEBHOOK_DATABASE_URL": database_url}) == (0, "", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
-async def test_hanging_up_or_ctrl_c_drains_and_further_signals_change_nothing(
+@pytest.mark.parametrize(
+    "number",
+    in_full([signal.SIGHUP, signal.SIGINT, signal.SIGTERM], short=[signal.SIGHUP, signal.SIGTERM]),
+)
+async def test_a_signal_drains_and_the_same_again_changes_nothing(
     database_url: str, tmp_path: Path, number: int
 ) -> None:
     log = tmp_path / "log"
@@ -103,14 +106,16 @@ async def test_hanging_up_or_ctrl_c_drains_and_further_signals_change_nothing(
 
 
 @only_root
-async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", in_full(["1", "2"], short=["1"]))
+async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path, processes: str) -> None:
     """PID 1, a read-only file system, a user without a name and a home: it serves, and a signal drains it."""
     for program in ("unshare", "setpriv"):
         need(program)
     if (await run(*CONTAINER, "true", settings={}))[0] != 0:
         pytest.skip("this machine makes no name spaces")
     log = tmp_path / "log"
-    process = await Process.start(log, (*CONTAINER, *NOBODY, str(CLI)), WEBHOOK_DATABASE_URL=database_url)
+    settings = {"WEBHOOK_DATABASE_URL": database_url, "WEBHOOK_PROCESSES": processes}
+    process = await Process.start(log, (*CONTAINER, *NOBODY, str(CLI)), **settings)
     try:
         await process.stub.ListWebhooks(service_pb2.ListWebhooksRequest())
         os.kill(first_child(process.process.pid), signal.SIGTERM)
