@@ -82,6 +82,7 @@ def parts() -> list[Part]:
             {"WEBHOOK_TEST_ROLE": "runtime"},
         ),
         Part("distribution", ("-m", "scripts.test_distribution")),
+        Part("any Postgres", ("-m", "tests.field.matrix")),
         Part("platforms", ("-m", "scripts.check_platforms")),
         Part(
             "old data",

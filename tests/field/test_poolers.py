@@ -150,10 +150,11 @@ async def test_behind_a_transaction_pooler_a_role_with_the_wrong_settings_is_ref
         await check(pooler.url, Pooling.TRANSACTION)
 
 
+@pytest.mark.slow
 async def test_the_doctor_says_what_a_transaction_pooler_lacks_and_sets_nothing_in_its_sessions(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    field.alter(jit="on", statement_timeout="300ms")
+    field.alter(jit="on", statement_timeout="5s")
     with pgbouncer(field, "transaction") as pooler:
         settings = {"URL": pooler.url, "POOLER": "transaction"}
         for name, value in settings.items():
@@ -165,7 +166,7 @@ async def test_the_doctor_says_what_a_transaction_pooler_lacks_and_sets_nothing_
 
         before = await asyncio.to_thread(found)
         assert before["database"].state == "problem"
-        assert "statement_timeout=300ms (user); they have to be right" in before["session settings"].detail
+        assert "statement_timeout=5s (user); they have to be right" in before["session settings"].detail
         run_lines(field, UnsuitableServer(before["database"].detail))
         pooler.reconnect()
         after = await asyncio.to_thread(found)
