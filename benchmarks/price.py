@@ -39,6 +39,7 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec, hash_of
+from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits, Turns
 from webhook_grpc.server.auth import Authenticator, token_hash
@@ -146,6 +147,7 @@ def pipeline(rate: float, *, with_tokens: bool) -> Calls:
         ),
         RetentionPolicy(events_days=30, attempts_days=30, idempotency_keys_hours=168, audit_days=400),
         CallTally(),
+        ShortCalls(),
     )
 
 

@@ -24,6 +24,7 @@ from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.refused_calls import RefusedCalls
+from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.hub.tail import Tail
 from webhook_grpc.hub.tokens import KnownTokens
 from webhook_grpc.hub.turns import LoopTurns
@@ -112,11 +113,25 @@ class App:
         self._mark = own_mark()
         shards = Shards(self._mark)
         self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
+        short_calls = ShortCalls()
         self.engine = Engine(
-            settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
+            settings,
+            self.database,
+            connections,
+            self._clock,
+            sealer,
+            shards,
+            self._hints,
+            random,
+            self._traces,
+            short_calls,
         )
-        turns = LoopTurns()
-        self._tail = Tail(connections.tail, _TAIL_POLL_SECONDS, settings.stream_buffer_max, turns)
+        self._tail = Tail(
+            connections.tail,
+            _TAIL_POLL_SECONDS,
+            settings.stream_buffer_max,
+            LoopTurns(short_calls, settings.crowd_share_max),
+        )
         self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)
         self._publisher = Publisher(
@@ -137,7 +152,9 @@ class App:
         self._tokens = KnownTokens(self.database, connections.commands, settings.tokens_kept_seconds, waiting_max)
         self._hints.subscribe(Topic.TOKENS, self._tokens.changed)
         self._refused_calls = RefusedCalls(connections.background, settings.audit_refusals_per_minute_max)
-        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
+        methods = Methods(
+            settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail, short_calls
+        )
         call_tally = CallTally()
         calls = Calls(
             methods,
@@ -167,6 +184,7 @@ class App:
             ),
             settings.retention_policy,
             call_tally,
+            short_calls,
         )
         grpc_connections_max, http_connections_max = _door_connections(settings)
         transport = TransportLimits(

@@ -27,6 +27,7 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, PermissionDenied, WebhookError, field_invalid
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator, no_certificate, token_hash
@@ -122,6 +123,7 @@ def calls(
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=400),
         CallTally() if listener is None else listener,
+        ShortCalls(),
     )
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.messages import selecting, writing
-from webhook_grpc.api.messages.selecting import advanced, wanted_of
+from webhook_grpc.api.messages.selecting import advanced, may_want, wanted_of
 from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, SharedDelivery, joined
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.filters import DeliveryFilter
@@ -207,3 +207,21 @@ def test_a_part_is_at_most_a_message_and_names_the_position_after_it(monkeypatch
     parts = wanted_of(batch, DeliveryFilter(None, webhook_ids=(65, 66)), START)
     assert [len(part.deliveries) for part, _ in parts] == [2, 2]
     assert [after[1:4] for _, after in parts] == [(1, 1, 0), (2, 2, 1)]
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 3)), max_size=4, unique=True), st.data())
+def test_what_can_be_said_quickly_never_leaves_a_change_out(
+    changes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    batch = batch_of(*sorted(changes), customers=data.draw(st.sampled_from([(7,), (7, 8), (8,)])))
+    webhook_ids = data.draw(st.lists(st.integers(64, 68), max_size=2))
+    wanted = DeliveryFilter(data.draw(st.sampled_from([None, 7, 9])), tuple(webhook_ids))
+    assert may_want(wanted)(batch) or not keys(batch, wanted, START)
+
+
+def test_a_watcher_of_another_customer_or_webhook_is_known_to_want_nothing() -> None:
+    batch = batch_of((3, 1))
+    assert may_want(DeliveryFilter(7, (67,)))(batch)
+    assert not may_want(DeliveryFilter(8))(batch)
+    assert not may_want(DeliveryFilter(7, (99,)))(batch)

@@ -33,6 +33,7 @@ from .codes import code_of
 from .large import LARGE_BYTES, LargeWork
 
 BATCH_MAX: Final = 500
+RESULTS_AT_ONCE: Final = 100  # of a batch that are written before other calls get a turn
 # Of an error in the response of a batch. 500 of them fit into the 4 MiB that clients accept, and an event is refused in
 # the same words alone and in a batch: the bounds are those of a status of gRPC.
 _RESULT_BOUNDS: Final = ErrorBounds(
@@ -51,15 +52,16 @@ class EventMethods:
         clock: DatabaseClock,
         large: LargeWork,
         rates: RateLimits,
+        turns: LoopTurns,
     ) -> None:
-        """`rates`: of events."""
+        """`rates`: of events. `turns`: of batches; those of watchers are others, behind which no batch waits."""
         self._database = database
         self._publisher = publisher
         self._event_types = event_types
         self._clock = clock
         self._large = large
         self._rates = PublishRates(rates)
-        self._turns = LoopTurns()  # of batches; those of watchers are others, behind which no batch waits
+        self._turns = turns
 
     async def publish(self, request: service_pb2.PublishEventRequest, call: Call) -> service_pb2.PublishEventResponse:
         """Publishes one event; returns when it is committed."""
@@ -84,7 +86,12 @@ class EventMethods:
                 await self._turns.wait(customer_id or call.caller.name)
         call.customer_id = customer_id
         fates = await self._publish(Batch(read), call)
-        return service_pb2.BatchPublishEventsResponse(results=map(_result_message, fates))
+        response = service_pb2.BatchPublishEventsResponse()
+        for begin in range(0, len(fates), RESULTS_AT_ONCE):
+            if begin:
+                await self._turns.wait(customer_id or call.caller.name)
+            response.results.extend(map(_result_message, fates[begin : begin + RESULTS_AT_ONCE]))
+        return response
 
     async def get(self, request: service_pb2.GetEventRequest, call: Call) -> event_pb2.Event:
         """Returns one event."""

@@ -29,7 +29,9 @@ from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.history import History
 from webhook_grpc.hub.publisher import Publisher
+from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.hub.tail import Tail
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.hub.type_rules import EventTypes
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
@@ -83,6 +85,7 @@ class Methods:
         publisher: Publisher,
         hints: Hints,
         tail: Tail,
+        short_calls: ShortCalls,
     ) -> None:
         history = History(database, settings.stream_history_bytes_max)
         event_types, large = EventTypes(database), LargeWork()
@@ -90,7 +93,8 @@ class Methods:
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
         self.secrets = SecretMethods(database, sealer, hints)
         self.event_types = EventTypeMethods(database, event_types, large, settings.event_types_max)
-        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates)
+        batch_turns = LoopTurns(short_calls, settings.crowd_share_max)
+        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates, batch_turns)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
         cursors = SealedCursors(sealer.keys_for(CURSORS))
@@ -126,6 +130,11 @@ class Method(ABC, Generic[Request, Response]):
     def changes(self) -> bool:
         """Returns whether a call leaves an entry in the audit, in one transaction with what it changes."""
         return self.permission in {"manage", "admin"} and self.name not in _READS_OF_ADMINS
+
+    @property
+    def is_short(self) -> bool:
+        """Returns whether a call is over soon: it has one answer, and is no batch."""
+        return not self.streams and self.name != "BatchPublishEvents"
 
     @abstractmethod
     async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:

@@ -19,7 +19,7 @@ from webhook.v1 import service_pb2
 
 from webhook_grpc.api.messages import times
 from webhook_grpc.api.messages.filters import read_delivery_filter
-from webhook_grpc.api.messages.selecting import MESSAGE_BYTES_MAX, MESSAGE_DELIVERIES_MAX, advanced, wanted_of
+from webhook_grpc.api.messages.selecting import MESSAGE_BYTES_MAX, MESSAGE_DELIVERIES_MAX, advanced, may_want, wanted_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries, SharedDelivery, Write
 from webhook_grpc.domain.cursor import Position, encode_cursor
 from webhook_grpc.domain.errors import Violation, WatcherTooSlow, field_invalid
@@ -88,6 +88,7 @@ class WatchMethods:
             self._clock,
             write,
             self._write_seconds_max,
+            self._turns,
         )
         if request.cursor:  # an empty one is none: a client that keeps the last cursor has seen none yet
             position = await self._position_of(request.cursor, incarnation, whose)
@@ -100,7 +101,7 @@ class WatchMethods:
         # At once: an idle stream must not look dead.
         await watcher.send((), position, snapshot_complete=request.snapshot)
         while True:
-            async with self._tail.subscribe(watcher.whose, incarnation) as subscription:
+            async with self._tail.subscribe(watcher.whose, incarnation, may_want(wanted)) as subscription:
                 if subscription.log != incarnation:
                     raise feed.cursor_of_other_log()
                 position = await self._catch_up(watcher, position, subscription)
@@ -169,6 +170,7 @@ class _Watcher:
     clock: DatabaseClock
     write: Write
     write_seconds_max: float
+    turns: LoopTurns
     written_at: float = 0.0
 
     async def follow(self, subscription: Subscription, position: Position) -> Position:
@@ -197,6 +199,7 @@ class _Watcher:
             for part, after in wanted_of(batch, self.wanted, chunk.position):
                 if not chunk.has_room_for(part):
                     await self.send(chunk.parts, chunk.position)
+                    await self.turns.wait(self.whose)  # a turn is one message
                     chunk = _Chunk(chunk.position)
                 chunk.add(part, after)
             chunk.position = end

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Hashable
+from collections.abc import AsyncGenerator, Callable, Hashable
 from datetime import datetime
 from uuid import UUID
 
@@ -26,20 +26,37 @@ from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log import feed
 
 from .batches import Batch
-from .turns import LoopTurns
+from .turns import PAUSE_SECONDS_BESIDE_CALLS, LoopTurns
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
 # After a step of the clock was noticed, rows of the time before it are still read and written, for as long as a
 # statement may take. The tail does not go by the times of rows so long.
 _STEP_SECONDS = 60.0
+_OFFERS_AT_ONCE = 100  # watchers that get changes in one turn of the event loop
 _LOOK_SECONDS = 1.0  # between two looks whether the log still has its name
+
+
+Wants = Callable[[Batch], bool]
+"""Says quickly whether a watcher may want a change of a batch."""
+
+
+def wants_all(batch: Batch) -> bool:
+    """Says that a watcher may want a change of any batch."""
+    del batch
+    return True
 
 
 class Subscription:
     """One watcher's place at the live end."""
 
     def __init__(
-        self, log: UUID, position: Position, buffer_changes_max: int, whose: Hashable, turns: LoopTurns
+        self,
+        log: UUID,
+        position: Position,
+        buffer_changes_max: int,
+        whose: Hashable,
+        turns: LoopTurns,
+        wants: Wants = wants_all,
     ) -> None:
         self.log = log  # the name of the log that the position is of
         self.joined_at = position
@@ -48,16 +65,23 @@ class Subscription:
         self.closed = False
         self.replaced = False
         self._buffer: list[Batch] = []
+        self._wants = wants
+        self._passed: Batch | None = None  # what came before the buffer, without its changes: nobody is woken for it
         self._buffer_changes = 0
         self._buffer_changes_max = buffer_changes_max
         self._arrived = asyncio.Event()
         self._whose = whose
         self._turns = turns
         self._is_called = False  # when it is its turn
+        self._is_waiting = False
 
     def offer(self, batch: Batch) -> None:
         """Adds changes, or marks the subscription as overrun. Never waits."""
         if self.overrun:
+            return
+        if not self._buffer and not self._wants(batch):
+            self.position = batch.after
+            self._passed = Batch(self._passed.before if self._passed else batch.before, (), batch.after)
             return
         self._buffer_changes += len(batch.changes)
         if self._buffer_changes > self._buffer_changes_max:
@@ -66,6 +90,10 @@ class Subscription:
         else:
             self._buffer.append(batch)
             self.position = batch.after
+        if self._is_waiting:  # else it takes what has come when its client has taken what it got before
+            self._line_up()
+
+    def _line_up(self) -> None:
         if not self._is_called:
             self._is_called = True
             self._turns.soon(self._whose, self._call)
@@ -86,12 +114,22 @@ class Subscription:
         self._arrived.set()
 
     async def take(self, timeout_seconds: float) -> list[Batch]:
-        """Returns what has arrived, after waiting at most so long; empty after that, or when overrun or closed."""
+        """Returns what has arrived, after waiting at most so long; nothing after that, or when overrun or closed.
+
+        What the watcher does not want may come as a batch without changes.
+        """
+        if self._buffer or self.overrun:
+            self._line_up()
+        self._is_waiting = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_seconds):
                 await self._arrived.wait()
+        self._is_waiting = False
         self._arrived.clear()
         taken, self._buffer, self._buffer_changes = self._buffer, [], 0
+        if self._passed is not None:
+            taken.insert(0, self._passed)
+            self._passed = None
         return taken
 
 
@@ -128,7 +166,9 @@ class Tail:
         self._hinted.set()
 
     @contextlib.asynccontextmanager
-    async def subscribe(self, whose: Hashable, log: UUID | None = None) -> AsyncGenerator[Subscription]:
+    async def subscribe(
+        self, whose: Hashable, log: UUID | None = None, wants: Wants = wants_all
+    ) -> AsyncGenerator[Subscription]:
         """Joins at the live end. `whose`: who shares the turns of this watcher. Raises Unavailable.
 
         `log`: the name of the log that the watcher has just read. If it is another one here, the name is read again.
@@ -137,7 +177,7 @@ class Tail:
         if log not in {None, self._log}:
             await self._look()
             position = await self._current_position()
-        subscription = Subscription(self._log, position, self._buffer_changes_max, whose, self.turns)
+        subscription = Subscription(self._log, position, self._buffer_changes_max, whose, self.turns, wants)
         if self._closed:
             subscription.close()
         self._subscriptions.add(subscription)
@@ -150,6 +190,7 @@ class Tail:
     def close(self) -> None:
         """Ends every subscription, and those still to come."""
         self._closed = True
+        self.turns.hurry()
         for subscription in self._subscriptions:
             subscription.close()
 
@@ -168,6 +209,8 @@ class Tail:
                 more = False
             if not more:
                 await self._pause()
+            elif self.turns.is_beside_calls:
+                await asyncio.sleep(PAUSE_SECONDS_BESIDE_CALLS)  # more changes then come in fewer reads
 
     async def _current_position(self) -> Position:
         async with self._starting:
@@ -196,8 +239,10 @@ class Tail:
         batch = Batch(position, changes, feed.advanced(position, changes))
         self._position = batch.after
         self._has_read(min(change.delivery.update_time for change in changes))
-        for subscription in self._subscriptions:
+        for number, subscription in enumerate(list(self._subscriptions), 1):
             subscription.offer(batch)
+            if not number % _OFFERS_AT_ONCE:
+                await asyncio.sleep(0)
         return True
 
     def _has_read(self, at: datetime) -> None:

@@ -10,6 +10,7 @@ parsed before its caller is known.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Collection, Hashable, Sequence
@@ -39,6 +40,7 @@ from webhook_grpc.domain.errors import (
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
+from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.store.clock import DatabaseClock
 
 from .admission import TurnLimits, Turns
@@ -53,6 +55,7 @@ Request = TypeVar("Request", bound=Message)
 REQUEST_ID_KEY: Final = "x-request-id"
 AUTHORIZATION_KEY: Final = "authorization"
 TRACEPARENT_KEY: Final = "traceparent"
+_NOTHING: Final = contextlib.nullcontext()
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -140,8 +143,10 @@ class Calls:
         limits: CallLimits,
         retention: RetentionPolicy,
         listener: CallListener,
+        short_calls: ShortCalls,
     ) -> None:
         self._methods = methods
+        self._short_calls = short_calls
         self._listener = listener
         self._authenticator = authenticator
         self._refusals = refusals
@@ -242,7 +247,8 @@ class Calls:
                         self.unread.check(exchange.whose)
                         await self._run_until_revoked(method, request, call, write, deadline)
                     else:
-                        await self._run_in_turn(method, request, call, write, whose, exchange.whose)
+                        with self._short_calls.progress(whose) if method.is_short else _NOTHING:
+                            await self._run_in_turn(method, request, call, write, whose, exchange.whose)
             except TimeoutError:
                 if method.streams and deadline.expired():
                     raise self._why_ended(caller) from None

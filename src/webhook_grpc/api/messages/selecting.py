@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from webhook_grpc.domain.cursor import Position
@@ -28,6 +28,18 @@ def wanted_of(batch: Batch, wanted: DeliveryFilter, position: Position) -> Selec
     if position is batch.before or position == batch.before:  # so it is for most, and their answer is the same
         return batch.once(wanted, lambda: _select(batch, wanted, position))
     return _select(batch, wanted, position)
+
+
+def may_want(wanted: DeliveryFilter) -> Callable[[Batch], bool]:
+    """Returns what says quickly whether a filter may admit a change of a batch: by its customer and its webhooks."""
+    customer_id, webhook_ids = wanted.customer_id, frozenset(wanted.webhook_ids)
+
+    def may(batch: Batch) -> bool:
+        if customer_id is not None and customer_id not in batch.customer_ids:
+            return False
+        return not webhook_ids or not webhook_ids.isdisjoint(batch.webhook_ids)
+
+    return may
 
 
 def advanced(position: Position, batch: Batch) -> Position:

@@ -5,6 +5,7 @@ A door sends a message of its own for each watcher (its cursor, the time) around
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -16,6 +17,7 @@ from webhook_grpc.domain.model import Delivery
 
 from . import writing
 
+WRITTEN_AT_ONCE: Final = 50  # deliveries that are written before others get the event loop
 _DELIVERY_BYTES: Final = 250  # about, without its response body
 
 
@@ -55,12 +57,26 @@ class SharedDeliveries:
         self.size_bytes = sum(delivery.size_bytes for delivery in deliveries)
         self._forms: dict[Form, bytes] = {}
 
+    def is_written(self, form: Form) -> bool:
+        """Returns whether somebody has asked for them in this form before."""
+        return form in self._forms
+
     def written(self, form: Form) -> bytes:
         """Returns the deliveries in this form, with its separator between them."""
         found = self._forms.get(form)
         if found is None:
             found = self._forms[form] = form.separator.join([one.written(form) for one in self.deliveries])
         return found
+
+
+async def write_in_steps(parts: Iterable[SharedDeliveries], form: Form) -> None:
+    """Writes what nobody has written in a form yet, a few deliveries in a turn of the event loop."""
+    for part in parts:
+        if not part.is_written(form):
+            for number, delivery in enumerate(part.deliveries, 1):
+                delivery.written(form)
+                if not number % WRITTEN_AT_ONCE:
+                    await asyncio.sleep(0)
 
 
 def joined(parts: Iterable[SharedDeliveries], form: Form) -> bytes:

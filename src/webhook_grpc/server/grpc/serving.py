@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from webhook.v1 import delivery_pb2, service_pb2
 
 from webhook_grpc.api.messages import wire
-from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined
+from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined, write_in_steps
 from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
@@ -131,6 +131,7 @@ class _StreamExchange(_Exchange):
     last_bytes = 0
 
     async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
+        await write_in_steps(shared, ENTRIES)
         raw = joined(shared, ENTRIES) + response.SerializeToString()
         try:
             if not self.last_bytes:  # apart: gRPC can't send a status while both together are on their way

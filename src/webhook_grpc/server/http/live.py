@@ -17,7 +17,7 @@ import orjson
 from aiohttp import web
 from google.protobuf.message import Message
 
-from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined
+from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined, write_in_steps
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 
@@ -60,6 +60,7 @@ class StreamExchange(Exchange):
     async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         """Sends a message at once; returns when the caller has taken most of what was sent before."""
         stream = self._stream or await self._begin()
+        await write_in_steps(shared, self._form)
         await stream.write(self._line(response, shared) if self._is_lines else self._event(response, shared))
 
     async def end(self, error: WebhookError | None) -> web.StreamResponse:

@@ -6,6 +6,7 @@ logged as an error, and nobody waits for the missing row.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 ROWS_PER_SHARD_MAX: Final = 500
 ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
+_ROWS_AT_ONCE: Final = 100  # that become changes in one turn of the event loop
 _ALL_SHARDS: Final = list(range(SHARD_COUNT))
 START_OF_TIME: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")  # before every row
 
@@ -228,7 +230,12 @@ async def read(
 
 
 async def _changes(database: Queries, parameters: Mapping[str, object], read_at: datetime) -> list[Change]:
-    return [change_from_row(row) for row in await database.rows(SELECT_CHANGES, {**parameters, "read_at": read_at})]
+    changes = list[Change]()
+    for row in await database.rows(SELECT_CHANGES, {**parameters, "read_at": read_at}):
+        changes.append(change_from_row(row))
+        if not len(changes) % _ROWS_AT_ONCE:
+            await asyncio.sleep(0)
+    return changes
 
 
 def advanced(position: Position, changes: Sequence[Change]) -> Position:
