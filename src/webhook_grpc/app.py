@@ -113,19 +113,10 @@ class App:
         self._mark = own_mark()
         shards = Shards(self._mark)
         self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
-        short_calls = ShortCalls()
         self.engine = Engine(
-            settings,
-            self.database,
-            connections,
-            self._clock,
-            sealer,
-            shards,
-            self._hints,
-            random,
-            self._traces,
-            short_calls,
+            settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
         )
+        short_calls = ShortCalls()
         self._tail = Tail(
             connections.tail,
             _TAIL_POLL_SECONDS,

@@ -20,7 +20,6 @@ from webhook_grpc.hub.connections import make_connections
 from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.publisher import Publisher
-from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import DatabaseOptions, translated_errors
@@ -88,16 +87,7 @@ class Process:
         self._ownership_connection = connections.ownership
         self.hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
         self.engine = Engine(
-            settings,
-            database,
-            connections,
-            self._clock,
-            Sealer([KEY]),
-            shards,
-            self.hints,
-            world.fork_random(),
-            None,
-            ShortCalls(),
+            settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random(), None
         )
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
         self.publisher = Publisher(

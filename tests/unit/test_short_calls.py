@@ -25,9 +25,6 @@ def test_a_call_counts_for_a_moment_after_it_has_ended() -> None:
     calls = made("a", at=10.0)
     assert calls.others_lately("b", 10.0 + 0.9 * RECENT_SECONDS)
     assert not calls.others_lately("b", 10.0 + RECENT_SECONDS)
-    assert calls.is_calling("a", 10.0 + 0.9 * RECENT_SECONDS)
-    assert not calls.is_calling("a", 10.0 + RECENT_SECONDS)
-    assert not calls.is_calling("b", 10.0)
 
 
 def test_a_call_is_in_progress_until_it_has_ended() -> None:

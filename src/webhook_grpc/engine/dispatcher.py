@@ -15,7 +15,6 @@ from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.receivers.receivers import Receivers
-from webhook_grpc.hub.short_calls import ShortCalls
 
 from .attempt import AttemptPipeline
 from .shards import Shards
@@ -46,9 +45,7 @@ class Dispatcher:
         attempts: AttemptPipeline,
         results: FencedQueue[EndedTurn],
         due_hints: DueHints,
-        short_calls: ShortCalls,
     ) -> None:
-        self._short_calls = short_calls
         self._limits = limits
         self._shards = shards
         self._lanes = lanes
@@ -80,22 +77,14 @@ class Dispatcher:
         now = time.monotonic()
         if self._lanes.open_gates(now):
             self._due_hints.wake()
-        starts_left = _STARTS_PER_TURN
-        while starts_left > 0:
+        for _ in range(_STARTS_PER_TURN):
             if not self._may_start(now) or (turn := self._lanes.next(now)) is None:
                 self._set_alarm(now)
                 return
             task = asyncio.create_task(self._attempt(turn), name=f"attempt {turn.delivery.webhook_id}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            starts_left -= self._cost(turn.delivery.customer_id, now)
         self.start_soon()
-
-    def _cost(self, customer_id: int, now: float) -> int:
-        """Returns how many starts one counts for: all of a turn while only others than its customer make calls."""
-        calls = self._short_calls
-        is_beside = calls.others_in_progress(customer_id) and not calls.is_calling(customer_id, now)
-        return _STARTS_PER_TURN if is_beside else 1
 
     def _may_start(self, now: float) -> bool:
         return (

@@ -37,7 +37,6 @@ from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.hub.connections import Connections
 from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.publisher import Recipient
-from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
@@ -77,7 +76,6 @@ class Engine:
         hints: Hints,
         random: Random,
         traces: AttemptTraces | None,
-        short_calls: ShortCalls,
     ) -> None:
         progress = database.options.progress
         self._settings = settings
@@ -140,7 +138,6 @@ class Engine:
             AttemptPipeline(attempter, self._poison, self.receivers, self._disable, progress, random),
             self._unsettled.results,
             self.due_hints,
-            short_calls,
         )
         self.intake = Intake(shards, self.lanes, self.receivers, stale_rows, self.due_hints, self.dispatcher)
         self.fetcher = Fetcher(

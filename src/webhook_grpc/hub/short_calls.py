@@ -63,7 +63,3 @@ class ShortCalls:
             if other != whose:
                 return now - self._noted_at[other] < RECENT_SECONDS
         return False
-
-    def is_calling(self, whose: Hashable, now: float) -> bool:
-        """Returns whether a call of this customer began or ended a moment ago."""
-        return now - self._noted_at.get(whose, -RECENT_SECONDS) < RECENT_SECONDS
