@@ -26,8 +26,8 @@ from tests.support.service import ServiceFactory
 from tests.support.symptoms import Line, recording, rows
 from webhook_grpc.engine.duties.expiry import Expiry
 from webhook_grpc.engine.duties.janitor import Janitor
-from webhook_grpc.process.log_sink import LogSink
-from webhook_grpc.process.logs import configure_logging
+from webhook_grpc.process.log.log_sink import LogSink
+from webhook_grpc.process.log.logs import configure_logging
 from webhook_grpc.settings import Settings
 
 # Property tests have no deadline for each example and may take long to make one: the machine may be busy.

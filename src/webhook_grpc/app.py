@@ -22,10 +22,10 @@ from webhook_grpc.engine.shards import Shards
 from webhook_grpc.hub.connections import Connections, make_connections
 from webhook_grpc.hub.group_commit import GroupLimits
 from webhook_grpc.hub.hints import Hints, Topic
+from webhook_grpc.hub.log.tail import Tail
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.refused_calls import RefusedCalls
 from webhook_grpc.hub.short_calls import ShortCalls
-from webhook_grpc.hub.tail import Tail
 from webhook_grpc.hub.tokens import KnownTokens
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.metrics.calls import CallFigures, CallTally
@@ -35,18 +35,18 @@ from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.metrics.shared import SharedMetrics
 from webhook_grpc.metrics.tls import TlsFigures
 from webhook_grpc.process.banner import Ports
-from webhook_grpc.process.descriptors import SPARE, connections_of_doors
-from webhook_grpc.process.loop_watch import LoopWatch
-from webhook_grpc.process.marks import own_mark
-from webhook_grpc.process.memory import MemoryReturn
+from webhook_grpc.process.family.siblings import Siblings
+from webhook_grpc.process.family.takeover import end_leases_of_the_dead
+from webhook_grpc.process.log.loop_watch import LoopWatch
+from webhook_grpc.process.machine.descriptors import SPARE, connections_of_doors
+from webhook_grpc.process.machine.marks import own_mark
+from webhook_grpc.process.machine.memory import MemoryReturn
 from webhook_grpc.process.secret_keys import load_tokens
 from webhook_grpc.process.service_manager import ServiceManager
-from webhook_grpc.process.siblings import Siblings
 from webhook_grpc.process.stopping import Reload, StopSignals, in_daemon_thread
-from webhook_grpc.process.takeover import end_leases_of_the_dead
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
-from webhook_grpc.server.calls import CallLimits, Calls
+from webhook_grpc.server.calls import CallLimits, CallListeners, Calls
 from webhook_grpc.server.certificates import certificates_of
 from webhook_grpc.server.grpc.reflection import ReflectionAccess
 from webhook_grpc.server.grpc.server import Server, TransportLimits
@@ -143,9 +143,7 @@ class App:
         self._tokens = KnownTokens(self.database, connections.commands, settings.tokens_kept_seconds, waiting_max)
         self._hints.subscribe(Topic.TOKENS, self._tokens.changed)
         self._refused_calls = RefusedCalls(connections.background, settings.audit_refusals_per_minute_max)
-        methods = Methods(
-            settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail, short_calls
-        )
+        methods = Methods(settings, self.database, self._clock, sealer, self._publisher, self._hints, self._tail)
         call_tally = CallTally()
         calls = Calls(
             methods,
@@ -157,7 +155,6 @@ class App:
                 default_customer_id=settings.default_customer,
                 clients=settings.client_sans,
             ),
-            self._refused_calls,
             self._clock,
             CallLimits(
                 settings.call_limits,
@@ -174,8 +171,7 @@ class App:
                 settings.rate_limits,
             ),
             settings.retention_policy,
-            call_tally,
-            short_calls,
+            CallListeners(self._refused_calls, call_tally, short_calls),
         )
         grpc_connections_max, http_connections_max = _door_connections(settings)
         transport = TransportLimits(

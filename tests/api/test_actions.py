@@ -21,7 +21,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, SECRET, Service, ServiceFactory, until_shared
-from webhook_grpc.api.actions import TESTS_WAITING_MAX
+from webhook_grpc.api.deliveries.actions import TESTS_WAITING_MAX
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender

@@ -16,7 +16,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres, dump
 from tests.support.receiver import Gate, Received, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.api import customers
+from webhook_grpc.api.access import customers
 from webhook_grpc.store.upkeep import erasure
 
 pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]

@@ -17,7 +17,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, Valve, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory, Watch, error_details, seconds
 from webhook_grpc.domain.cursor import Position, encode_cursor
-from webhook_grpc.hub.shared_reads import SharedReads
+from webhook_grpc.hub.log.shared_reads import SharedReads
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import feed
 

@@ -25,7 +25,8 @@ from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.hub.hints import NOTIFY
-from webhook_grpc.store.outbox import due, ownership, settlement
+from webhook_grpc.store.outbox import due, settlement
+from webhook_grpc.store.ownership import ownership
 from webhook_grpc.store.registry import webhooks
 
 __all__ = ["receiver", "service", "services", "shared", "shared_settings"]  # fixtures

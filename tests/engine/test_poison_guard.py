@@ -25,7 +25,7 @@ from webhook_grpc.engine.shards import Shards
 from webhook_grpc.engine.unsettled import FencedQueue
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import danger as danger_rows
-from webhook_grpc.store.outbox import suspects
+from webhook_grpc.store.ownership import suspects
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 INTERNAL_ERROR = delivery_pb2.ATTEMPT_OUTCOME_INTERNAL_ERROR

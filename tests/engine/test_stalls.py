@@ -44,7 +44,8 @@ from webhook_grpc.engine.queue.reading import Reading
 from webhook_grpc.engine.settler import SettleLimits, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.outbox import ownership, settlement
+from webhook_grpc.store.outbox import settlement
+from webhook_grpc.store.ownership import ownership
 from webhook_grpc.store.upkeep import bloat
 
 T = TypeVar("T")

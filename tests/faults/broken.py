@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from webhook_grpc.api.watch import WatchMethods
+from webhook_grpc.api.deliveries.watch import WatchMethods
 from webhook_grpc.domain.model import AttemptResult, Outcome, Published, Webhook
 from webhook_grpc.engine.attempt import Attempter
 from webhook_grpc.engine.http.resolver import GuardedResolver
@@ -22,7 +22,7 @@ from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.engine.settler import Settler
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.store.outbox import due, settlement
-from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.ownership.ownership import OwnedShard
 
 from .patching import reword, rewrap
 

@@ -28,7 +28,8 @@ from tests.faults import broken
 from tests.faults.patching import rewrap
 from webhook_grpc import cli
 from webhook_grpc.engine.http.sender import Sender
-from webhook_grpc.store.outbox import due, ownership, publishing, settlement
+from webhook_grpc.store.outbox import due, publishing, settlement
+from webhook_grpc.store.ownership import ownership
 
 KILLED = 137  # what a shell says of a process that was killed by SIGKILL
 

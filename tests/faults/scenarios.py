@@ -12,7 +12,7 @@ from typing import LiteralString
 
 from tests.support import slowness
 from tests.support.postgres import query
-from webhook_grpc.store.outbox.neighbours import END_LEASES
+from webhook_grpc.store.ownership.neighbours import END_LEASES
 
 from . import (
     chaos_faults,

@@ -27,9 +27,10 @@ from tests.support.store import new_event, options, pending, succeeded
 from webhook_grpc.domain.ids import SHARD_COUNT
 from webhook_grpc.store.db import Database, LoopConnection, Params, Row
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.outbox import due, ownership, publishing, settlement
+from webhook_grpc.store.outbox import due, publishing, settlement
 from webhook_grpc.store.outbox.due import FetchRequest
-from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership.ownership import OwnedShard
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import bloat, retention

@@ -18,7 +18,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET, ServiceFactory
-from webhook_grpc.api import batch
+from webhook_grpc.api.events.events import batch
 
 from .client import URL, Answer, Http
 
@@ -303,7 +303,7 @@ async def test_a_bug_is_500_without_its_text(services: ServiceFactory, monkeypat
     def broken(*_: Any) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr("webhook_grpc.api.webhooks.WebhookMethods.get", broken)
+    monkeypatch.setattr("webhook_grpc.api.webhooks.webhooks.WebhookMethods.get", broken)
     async with Http(await services.start(http_address="127.0.0.1:0")) as http:
         answer = await http.get(f"/api/webhooks/1{WHOSE}")
     assert (answer.status, answer.reason, answer.body["code"]) == (500, "INTERNAL", "INTERNAL")

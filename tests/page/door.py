@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from webhook_grpc.server.http.pages import PAGE_PATHS, Pages
+from webhook_grpc.server.http.beside.pages import PAGE_PATHS, Pages
 
 CUSTOMER = 42
 Opening = Callable[["Door", web.Request], Awaitable[web.StreamResponse]]

@@ -13,7 +13,7 @@ from tests.support import slowness
 from tests.support.distribution import need
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.model import FailureReason
-from webhook_grpc.server.http.pages import FOLDER
+from webhook_grpc.server.http.beside.pages import FOLDER
 
 MODULES = sorted(FOLDER.rglob("*.js"))
 KIB = 1024

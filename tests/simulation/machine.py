@@ -15,10 +15,11 @@ from tests.support.store import AUDIT, new_event, new_webhook, pending
 from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import NewEvent, Published, Webhook, WebhookSpec
 from webhook_grpc.store.outbox import due as due_rows
-from webhook_grpc.store.outbox import ownership, publishing
+from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.outbox.due import FetchRequest
-from webhook_grpc.store.outbox.ownership import OwnedShard
 from webhook_grpc.store.outbox.publishing import PublishedBatch
+from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership.ownership import OwnedShard
 from webhook_grpc.store.registry import webhooks
 
 from . import invariants

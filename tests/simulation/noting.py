@@ -13,9 +13,10 @@ from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.model import Danger
 from webhook_grpc.domain.pace import SavedHealth
 from webhook_grpc.domain.throttle import Slowdown
-from webhook_grpc.store.outbox import danger, expiry, paces, suspects
+from webhook_grpc.store.outbox import danger, expiry, paces
 from webhook_grpc.store.outbox.due import FoundRow
-from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.ownership import suspects
+from webhook_grpc.store.ownership.ownership import OwnedShard
 
 from .commanding import Commanding
 from .looking import USED_SHARDS, WHICH, outbox_row_of, pick

@@ -15,10 +15,10 @@ from hypothesis.stateful import precondition, rule
 from tests.support.store import new_worker
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.domain.settlement import Settlement
-from webhook_grpc.store.outbox import neighbours, ownership
-from webhook_grpc.store.outbox.marks import ProcessMark
-from webhook_grpc.store.outbox.neighbours import Neighbour
-from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.ownership import neighbours, ownership
+from webhook_grpc.store.ownership.marks import ProcessMark
+from webhook_grpc.store.ownership.neighbours import Neighbour
+from webhook_grpc.store.ownership.ownership import OwnedShard
 
 from .looking import USED_SHARDS, WHICH, Looking, pick
 from .model.rows import SHARDS, Key, ShardRow

@@ -23,8 +23,8 @@ from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import DatabaseOptions, translated_errors
-from webhook_grpc.store.outbox import neighbours
-from webhook_grpc.store.outbox.marks import ProcessMark
+from webhook_grpc.store.ownership import neighbours
+from webhook_grpc.store.ownership.marks import ProcessMark
 
 from .loop import FATE, Fate
 from .world import World
@@ -131,7 +131,7 @@ class Process:
         self.is_serving = True
 
     async def end_leases_of_the_dead(self) -> None:
-        """As process/takeover.py does it; who is dead is seen in the world. Raises Unavailable."""
+        """As process/family/takeover.py does it; who is dead is seen in the world. Raises Unavailable."""
         known = await neighbours.neighbours(self._ownership_connection, self.mark)
         dead = [neighbour for neighbour in known if neighbour.mark.pid in self._world.dead]
         if dead:

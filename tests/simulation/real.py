@@ -17,7 +17,7 @@ from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.store.db import Database, LoopConnection, Pooling
-from webhook_grpc.store.outbox.marks import ProcessMark
+from webhook_grpc.store.ownership.marks import ProcessMark
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.partitions import ensure_partitions
 

@@ -27,8 +27,9 @@ from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.lists import deliveries
 from webhook_grpc.store.lists.deliveries import DeliveryKey, list_deliveries
 from webhook_grpc.store.lists.pages import PageBounds
-from webhook_grpc.store.outbox import commands, execution, ownership
+from webhook_grpc.store.outbox import commands, execution
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
 
 TYPES: Final = ("job.completed", "job.failed", "alert.triggered")
 FATES: Final = (

@@ -12,9 +12,10 @@ from webhook_grpc.engine.attempt import expired
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.lists.deliveries import DELIVERIES_START, list_deliveries
 from webhook_grpc.store.lists.pages import PageBounds
-from webhook_grpc.store.outbox import due, ownership
+from webhook_grpc.store.outbox import due
 from webhook_grpc.store.outbox.due import FetchRequest
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 

@@ -39,8 +39,8 @@ from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.lists.deliveries import DELIVERIES_START, list_deliveries
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed, lookup
-from webhook_grpc.store.outbox import ownership
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
 from webhook_grpc.store.registry import tokens
 from webhook_grpc.store.upkeep import erasure
 from webhook_grpc.store.upkeep.erasure import Erasure, ErasureProgress

@@ -38,10 +38,16 @@ from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.attempt import expired
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed, lookup
-from webhook_grpc.store.outbox import commands, due, execution, ownership, settlement
+from webhook_grpc.store.outbox import (
+    commands,
+    due,
+    execution,
+    settlement,
+)
 from webhook_grpc.store.outbox.due import FetchRequest
 from webhook_grpc.store.outbox.execution import ExecuteAnswer
-from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership.ownership import OwnedShard
 from webhook_grpc.store.registry import webhooks
 
 

@@ -26,9 +26,10 @@ from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.domain.throttle import Slowdown
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import explain, lookup
-from webhook_grpc.store.outbox import ownership, paces
-from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.outbox import paces
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership.ownership import OwnedShard
 
 
 class Owner:

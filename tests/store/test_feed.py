@@ -15,8 +15,8 @@ from tests.support.postgres import TestPostgres
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.hub.batches import Batch
-from webhook_grpc.hub.tail import Tail
+from webhook_grpc.hub.log.batches import Batch
+from webhook_grpc.hub.log.tail import Tail
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.connection.session import Row
 from webhook_grpc.store.db import Database, LoopConnection, Params

@@ -9,8 +9,8 @@ from tests.support.store import new_event, new_webhook, new_worker, options, pen
 from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.connection.session import Pooling
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.outbox import ownership
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
 
 ROUNDS = 8  # the driver prepares a statement when it comes for the sixth time
 PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement ~ %s"

@@ -12,10 +12,10 @@ import pytest
 from tests.support.postgres import TestPostgres, connected
 from tests.support.store import new_worker
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.outbox import fence, neighbours, ownership
-from webhook_grpc.store.outbox.marks import ProcessMark
-from webhook_grpc.store.outbox.neighbours import Neighbour
-from webhook_grpc.store.outbox.ownership import Free, Live
+from webhook_grpc.store.ownership import fence, neighbours, ownership
+from webhook_grpc.store.ownership.marks import ProcessMark
+from webhook_grpc.store.ownership.neighbours import Neighbour
+from webhook_grpc.store.ownership.ownership import Free, Live
 
 pytestmark = pytest.mark.fast
 

@@ -12,8 +12,9 @@ from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.pace import SavedHealth
 from webhook_grpc.domain.throttle import Slowdown
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.outbox import ownership, paces
+from webhook_grpc.store.outbox import paces
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
 
 ILL = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 1, 60.0, 900.0, Slowdown(300.0, 2.5, 10.0))
 WELL_CLOSED = SavedHealth(BreakerState.CLOSED, 0.0, 0, 90.0, 5, 0, None)

@@ -29,8 +29,17 @@ from webhook_grpc.store import db
 from webhook_grpc.store.audit import entry_parameters
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.outbox import commands, danger, due, execution, figures, ownership, publishing, settlement
-from webhook_grpc.store.outbox.ownership import OwnedShard
+from webhook_grpc.store.outbox import (
+    commands,
+    danger,
+    due,
+    execution,
+    figures,
+    publishing,
+    settlement,
+)
+from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership.ownership import OwnedShard
 from webhook_grpc.store.registry import census
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions

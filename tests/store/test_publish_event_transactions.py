@@ -28,8 +28,8 @@ from tests.support.store import (
 )
 from webhook_grpc.domain.model import Published, WebhookStatus
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.outbox import ownership
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions

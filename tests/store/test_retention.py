@@ -30,8 +30,8 @@ from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
-from webhook_grpc.store.outbox import ownership
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
 from webhook_grpc.store.schema.partitions import day_of, partition_name
 from webhook_grpc.store.upkeep import retention
 

@@ -13,9 +13,9 @@ from webhook_grpc.domain.model import DeliveryStatus, PendingDelivery
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.db import Database, LoopConnection
-from webhook_grpc.store.outbox import ownership
-from webhook_grpc.store.outbox.ownership import OwnedShard
 from webhook_grpc.store.outbox.settlement import settle
+from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership.ownership import OwnedShard
 
 pytestmark = pytest.mark.fast
 

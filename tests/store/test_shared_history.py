@@ -12,7 +12,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.hub.history import READS_AT_ONCE, History
+from webhook_grpc.hub.log.history import READS_AT_ONCE, History
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import feed
 from webhook_grpc.store.log.rows import Change

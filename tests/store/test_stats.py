@@ -19,7 +19,8 @@ from webhook_grpc.domain.pace import ReceiverHealth, SavedHealth
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import stats
 from webhook_grpc.store.log.stats import WindowNumbers
-from webhook_grpc.store.outbox import ownership, paces
+from webhook_grpc.store.outbox import paces
+from webhook_grpc.store.ownership import ownership
 
 WEBHOOK_ID = 7
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)

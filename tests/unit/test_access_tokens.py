@@ -15,7 +15,7 @@ from webhook.v1 import service_pb2 as pb
 from webhook.v1 import token_pb2
 
 from tests.support.tokens import NoTokens
-from webhook_grpc.api.access_tokens import AccessTokenMethods
+from webhook_grpc.api.access.access_tokens import AccessTokenMethods
 from webhook_grpc.api.call import Call
 from webhook_grpc.domain.access import Caller, Permission
 from webhook_grpc.domain.access_tokens import AccessClaims, claims_in, signed

@@ -10,8 +10,14 @@ from uuid import UUID
 
 import pytest
 
-from webhook_grpc.api.batch import Accepted, Answered, Batch, PublishRates, Refused
-from webhook_grpc.api.large import LargeWork
+from webhook_grpc.api.events.batch import (
+    Accepted,
+    Answered,
+    Batch,
+    PublishRates,
+    Refused,
+)
+from webhook_grpc.api.events.large import LargeWork
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.access_tokens import AccessClaims
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, Overloaded, WebhookError

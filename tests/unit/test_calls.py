@@ -31,7 +31,7 @@ from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator, no_certificate, token_hash
-from webhook_grpc.server.calls import CallLimits, CallListener, Calls
+from webhook_grpc.server.calls import CallLimits, CallListener, CallListeners, Calls
 from webhook_grpc.settings import Token
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -110,7 +110,6 @@ def calls(
     return Calls(
         cast("Methods", methods),
         Authenticator(tokens, NoTokens(), SEALER, anonymous_allowed=False),
-        Noted() if refusals is None else refusals,
         DatabaseClock() if clock is None else clock,
         CallLimits(
             ShareLimits(calls_max, calls_max, calls_max),
@@ -122,8 +121,9 @@ def calls(
             rates=RateLimits(0, 0),
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=400),
-        CallTally() if listener is None else listener,
-        ShortCalls(),
+        CallListeners(
+            Noted() if refusals is None else refusals, CallTally() if listener is None else listener, ShortCalls()
+        ),
     )
 
 

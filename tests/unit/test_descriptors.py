@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from webhook_grpc.process.descriptors import SPARE, connections_of_doors
+from webhook_grpc.process.machine.descriptors import SPARE, connections_of_doors
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ SOURCE = Path(webhook_grpc.__file__).parent
 TESTS = Path(__file__).parents[1]
 MODULES = sorted(SOURCE.rglob("*.py"))
 PARAMETERS_MAX = 7
+ROOM_MODULES_MAX = 13  # the spine of the engine, which is one subject; of others less
 COMPOSITION_ROOTS = frozenset({"App", "Engine"})  # what they wire is what they take
 
 
@@ -48,6 +50,21 @@ def too_many_parameters(made: ast.ClassDef) -> Iterator[str]:
             count = parameter_count(init)
             if count > PARAMETERS_MAX:
                 yield f"{made.name} takes {count}"
+
+
+def rooms() -> dict[str, int]:
+    """How many modules lie flat in each folder, its `__init__.py` not counted."""
+    return dict(Counter(str(path.parent.relative_to(SOURCE)) for path in MODULES if path.name != "__init__.py"))
+
+
+def test_a_room_is_small_enough_to_be_read_from_its_listing() -> None:
+    """`domain/` is flat: each module is a word of the service, and none needs another to be found."""
+    assert {room: count for room, count in rooms().items() if count > ROOM_MODULES_MAX and room != "domain"} == {}
+
+
+def test_each_room_says_what_belongs_there() -> None:
+    packages = [SOURCE / room / "__init__.py" for room in rooms()]
+    assert [path for path in packages if not ast.get_docstring(ast.parse(path.read_text()))] == []
 
 
 @in_one_process

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from webhook.v1 import delivery_pb2, event_pb2, replay_pb2, service_pb2, webhook_pb2
 
 from webhook_grpc.domain.errors import Violation
-from webhook_grpc.server.http.reading import NotJson, read_json, read_parameters
-from webhook_grpc.server.http.words import read_duration, read_time, time_text
-from webhook_grpc.server.http.writing import json_of
+from webhook_grpc.server.http.json.reading import NotJson, read_json, read_parameters
+from webhook_grpc.server.http.json.words import read_duration, read_time, time_text
+from webhook_grpc.server.http.json.writing import json_of
 
 SPECIFICATION = (
     '{"name": "任务完成通知", "url": "https://example.com/webhook", "secret": "your_secret_key", '

@@ -12,7 +12,12 @@ import orjson
 import pytest
 
 from tests.support import slowness
-from webhook_grpc.process.log_sink import BATCH_MAX, WRITE_BYTES_MAX, LogSink, Record
+from webhook_grpc.process.log.log_sink import (
+    BATCH_MAX,
+    WRITE_BYTES_MAX,
+    LogSink,
+    Record,
+)
 
 
 def render(record: Record) -> bytes:

@@ -13,7 +13,7 @@ import pytest
 import yarl
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from webhook_grpc.process import tracebacks
+from webhook_grpc.process.log import tracebacks
 
 FORMATS = ("json", "console")
 
@@ -22,7 +22,7 @@ PROGRAM = """
 import asyncio, sys
 import structlog
 from tests.unit.test_logs import hostile_failure
-from webhook_grpc.process.logs import configure_logging
+from webhook_grpc.process.log.logs import configure_logging
 from webhook_grpc.settings import Settings
 
 configure_logging(Settings.model_construct(log_format=sys.argv[1], log_level="info", log_lines_waiting_max=100))

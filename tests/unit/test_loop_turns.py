@@ -12,9 +12,9 @@ from uuid import UUID
 import pytest
 
 from webhook_grpc.hub import turns as hub_turns
-from webhook_grpc.hub.batches import Batch
+from webhook_grpc.hub.log.batches import Batch
+from webhook_grpc.hub.log.tail import Subscription
 from webhook_grpc.hub.short_calls import ShortCalls
-from webhook_grpc.hub.tail import Subscription
 from webhook_grpc.hub.turns import LoopTurns
 
 

@@ -13,7 +13,7 @@ import structlog
 
 from tests.support import slowness
 from tests.support.symptoms import Line
-from webhook_grpc.process.loop_watch import LoopWatch
+from webhook_grpc.process.log.loop_watch import LoopWatch
 
 STANDS_STILL_SECONDS = 0.2
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from webhook_grpc.process import marks
-from webhook_grpc.process.marks import is_dead, own_mark
-from webhook_grpc.store.outbox.marks import ProcessMark
+from webhook_grpc.process.machine import marks
+from webhook_grpc.process.machine.marks import is_dead, own_mark
+from webhook_grpc.store.ownership.marks import ProcessMark
 
 pytestmark = pytest.mark.skipif(own_mark() is None, reason="this machine has no /proc that can be relied on")
 
@@ -24,7 +24,8 @@ pytestmark = pytest.mark.skipif(own_mark() is None, reason="this machine has no 
 def other_process() -> Generator[tuple[subprocess.Popen[bytes], ProcessMark]]:
     """Another process, and its mark as it would write it."""
     code = (
-        "import sys; from webhook_grpc.process.marks import own_mark; print(own_mark(), flush=True); sys.stdin.read()"
+        "import sys; from webhook_grpc.process.machine.marks import own_mark; "
+        "print(own_mark(), flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:

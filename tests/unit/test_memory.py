@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from webhook_grpc.process import memory
-from webhook_grpc.process.memory import GROWN_BYTES, MemoryReturn
+from webhook_grpc.process.machine import memory
+from webhook_grpc.process.machine.memory import GROWN_BYTES, MemoryReturn
 
 
 async def test_free_memory_is_given_back_each_time_the_process_has_grown() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import slowness
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.hub.shared_reads import SharedReads
+from webhook_grpc.hub.log.shared_reads import SharedReads
 
 
 class Table:

@@ -21,39 +21,37 @@ from webhook.v1.signing_key_pb2 import SigningKey
 from webhook.v1.token_pb2 import AccessToken, Token
 from webhook.v1.webhook_pb2 import Webhook
 
+from webhook_grpc.api.access.access_tokens import AccessTokenMethods
+from webhook_grpc.api.access.audit import AuditMethods
+from webhook_grpc.api.access.customers import CustomerMethods
+from webhook_grpc.api.access.tokens import TokenMethods
+from webhook_grpc.api.deliveries.actions import ActionMethods
+from webhook_grpc.api.deliveries.deliveries import DeliveryMethods
+from webhook_grpc.api.deliveries.replays import ReplayMethods
+from webhook_grpc.api.deliveries.watch import WatchMethods
+from webhook_grpc.api.events.event_types import EventTypeMethods
+from webhook_grpc.api.events.events import EventMethods
+from webhook_grpc.api.events.explain import ExplainMethods
+from webhook_grpc.api.events.large import LargeWork
 from webhook_grpc.api.messages.sharing import Write
+from webhook_grpc.api.webhooks.secrets import SecretMethods
+from webhook_grpc.api.webhooks.signing_keys import SigningKeyMethods
+from webhook_grpc.api.webhooks.stats import StatsMethods
+from webhook_grpc.api.webhooks.webhooks import WebhookMethods
 from webhook_grpc.domain.access import Permission
 from webhook_grpc.domain.sealed_cursors import PURPOSE as CURSORS
 from webhook_grpc.domain.sealed_cursors import SealedCursors
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.hub.hints import Hints
-from webhook_grpc.hub.history import History
+from webhook_grpc.hub.log.history import History
+from webhook_grpc.hub.log.tail import Tail
 from webhook_grpc.hub.publisher import Publisher
-from webhook_grpc.hub.short_calls import ShortCalls
-from webhook_grpc.hub.tail import Tail
-from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.hub.type_rules import EventTypes
 from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 
-from .access_tokens import AccessTokenMethods
-from .actions import ActionMethods
-from .audit import AuditMethods
 from .call import Call
-from .customers import CustomerMethods
-from .deliveries import DeliveryMethods
-from .event_types import EventTypeMethods
-from .events import EventMethods
-from .explain import ExplainMethods
-from .large import LargeWork
-from .replays import ReplayMethods
-from .secrets import SecretMethods
-from .signing_keys import SigningKeyMethods
-from .stats import StatsMethods
-from .tokens import TokenMethods
-from .watch import WatchMethods
-from .webhooks import WebhookMethods
 
 REQUEST_BYTES_MAX: Final = 128 * 1024  # the largest webhook that is valid, as JSON with escapes, has less
 _LARGE_REQUESTS: Final = {
@@ -85,7 +83,6 @@ class Methods:
         publisher: Publisher,
         hints: Hints,
         tail: Tail,
-        short_calls: ShortCalls,
     ) -> None:
         history = History(database, settings.stream_history_bytes_max)
         event_types, large = EventTypes(database), LargeWork()
@@ -93,8 +90,9 @@ class Methods:
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
         self.secrets = SecretMethods(database, sealer, hints)
         self.event_types = EventTypeMethods(database, event_types, large, settings.event_types_max)
-        batch_turns = LoopTurns(short_calls, settings.crowd_share_max)
-        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates, batch_turns)
+        self.events = EventMethods(
+            database, publisher, event_types, clock, large, settings.publish_rates, tail.turns.apart()
+        )
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
         cursors = SealedCursors(sealer.keys_for(CURSORS))

@@ -34,7 +34,7 @@ from webhook_grpc.hub.group_commit import GroupCommit, GroupLimits
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import danger as danger_rows
-from webhook_grpc.store.outbox import suspects
+from webhook_grpc.store.ownership import suspects
 
 from .shards import Shards
 from .unsettled import EndedTurn, FencedQueue

@@ -42,6 +42,10 @@ class LoopTurns:
         self._alarm_at = 0.0
         self._began_at = 0.0
 
+    def apart(self) -> LoopTurns:
+        """Returns turns for a crowd of another kind, which give way to the same calls."""
+        return LoopTurns(self._short_calls, self._share_max)
+
     @property
     def is_beside_calls(self) -> bool:
         """Returns whether anybody makes short calls at the moment."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from webhook_grpc.process.siblings import Siblings
+from webhook_grpc.process.family.siblings import Siblings
 
 from .families import counters, gauges
 from .merging import merged

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from webhook_grpc.domain.restarts import Restarts
-from webhook_grpc.process.line_channel import LineChannel, Message
+from webhook_grpc.process.family.line_channel import LineChannel, Message
 
 COMMAND: Final = (sys.executable, "-P", "-m", "webhook_grpc", "serve", "--as-child-of")
 

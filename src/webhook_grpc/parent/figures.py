@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Final
 
-from webhook_grpc.process.line_channel import Message
+from webhook_grpc.process.family.line_channel import Message
 
 from .child import Child
 

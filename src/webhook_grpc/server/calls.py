@@ -131,6 +131,15 @@ class CallLimits:
     rates: RateLimits
 
 
+@dataclass(frozen=True, slots=True)
+class CallListeners:
+    """Who hears of calls: the audit, of those that are refused; the counts; and crowds, which give way to calls."""
+
+    refusals: Refusals
+    tally: CallListener
+    short_calls: ShortCalls
+
+
 class Calls:
     """Serves the calls of all doors, and bounds how many are in progress."""
 
@@ -138,18 +147,14 @@ class Calls:
         self,
         methods: Methods,
         authenticator: Authenticator,
-        refusals: Refusals,
         clock: DatabaseClock,
         limits: CallLimits,
         retention: RetentionPolicy,
-        listener: CallListener,
-        short_calls: ShortCalls,
+        listeners: CallListeners,
     ) -> None:
         self._methods = methods
-        self._short_calls = short_calls
-        self._listener = listener
+        self._listeners = listeners
         self._authenticator = authenticator
-        self._refusals = refusals
         self._clock = clock
         self._call_seconds_max = limits.call_seconds_max
         self._retention = retention
@@ -214,7 +219,7 @@ class Calls:
             self._note_refusal(method, exchange, call, error, code)
         finally:
             seconds = time.monotonic() - started_at
-            self._listener.ended(method, exchange.door, code, seconds)
+            self._listeners.tally.ended(method, exchange.door, code, seconds)
             _log_call(call, code, error.reason if error else "", seconds)
         return error
 
@@ -247,7 +252,7 @@ class Calls:
                         self.unread.check(exchange.whose)
                         await self._run_until_revoked(method, request, call, write, deadline)
                     else:
-                        with self._short_calls.progress(whose) if method.is_short else _NOTHING:
+                        with self._listeners.short_calls.progress(whose) if method.is_short else _NOTHING:
                             await self._run_in_turn(method, request, call, write, whose, exchange.whose)
             except TimeoutError:
                 if method.streams and deadline.expired():
@@ -313,7 +318,7 @@ class Calls:
             return
         call.source_address = exchange.source_address
         entry = call.audit(*resources_of(call.subjects))
-        self._refusals.note(replace(entry, result=code.name, reason=error.reason))
+        self._listeners.refusals.note(replace(entry, result=code.name, reason=error.reason))
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""

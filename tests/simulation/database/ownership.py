@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
-from webhook_grpc.store.outbox import neighbours, ownership, suspects
-from webhook_grpc.store.outbox.marks import ProcessMark
+from webhook_grpc.store.ownership import neighbours, ownership, suspects
+from webhook_grpc.store.ownership.marks import ProcessMark
 
 from .statements import Params, Row, Statement, fence_of, reads, writes
 from .stored import Stored

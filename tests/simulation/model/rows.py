@@ -11,7 +11,7 @@ from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.command import Kind
 from webhook_grpc.domain.ids import SHARD_COUNT
 from webhook_grpc.domain.model import Danger, DeliveryStatus, Trigger, Webhook, WebhookStatus
-from webhook_grpc.store.outbox.marks import ProcessMark
+from webhook_grpc.store.ownership.marks import ProcessMark
 
 Key = tuple[int, UUID]
 """Names a delivery: webhook and event."""

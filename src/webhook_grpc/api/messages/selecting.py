@@ -7,7 +7,7 @@ from typing import Final
 
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.filters import DeliveryFilter
-from webhook_grpc.hub.batches import Batch
+from webhook_grpc.hub.log.batches import Batch
 from webhook_grpc.store.log.rows import Change
 
 from .sharing import SharedDeliveries, SharedDelivery

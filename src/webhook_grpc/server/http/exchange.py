@@ -15,12 +15,17 @@ from webhook.v1.service_pb2 import BatchPublishError
 from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
+from webhook_grpc.server.http.json.reading import (
+    NotJson,
+    ReadJson,
+    read_json,
+    read_parameters,
+)
+from webhook_grpc.server.http.json.writing import json_of
 
 from .credentials import certificate_names
 from .problem import Problem
-from .reading import NotJson, ReadJson, read_json, read_parameters
 from .routes import Route
-from .writing import json_of
 
 Request = TypeVar("Request", bound=Message)
 

@@ -20,12 +20,12 @@ from google.protobuf.message import Message
 from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined, write_in_steps
 from webhook_grpc.domain.errors import WebhookError, field_invalid
 from webhook_grpc.server.calls import REQUEST_ID_KEY
+from webhook_grpc.server.http.json.writing import LEFT_OUT_BY_STREAMS, NOTHING, plain
 
 from .connection import Connection
 from .exchange import BodyReading, Exchange
 from .problem import Problem
 from .routes import Route
-from .writing import LEFT_OUT_BY_STREAMS, NOTHING, plain
 
 Request = TypeVar("Request", bound=Message)
 

@@ -12,15 +12,20 @@ from webhook.v1 import service_pb2
 from webhook_grpc.api.methods import METHODS, Method, Methods
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.certificates import Certificates
+from webhook_grpc.server.http.beside.caller import CallerRoute
+from webhook_grpc.server.http.beside.operations import (
+    Exposition,
+    MetricsPage,
+    Operations,
+    Probes,
+)
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
-from .caller import CallerRoute
 from .exchange import BodyReading, UnaryExchange
 from .jwks import JwksRoute
 from .listening import Handler, Listener
 from .live import StreamExchange
-from .operations import Exposition, MetricsPage, Operations, Probes
 from .origins import Origins
 from .routes import Route, routes_of
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from webhook_grpc.api.events import BATCH_MAX
+from webhook_grpc.api.events.events import BATCH_MAX
 from webhook_grpc.api.messages.filters import FILTER_IDS_MAX
 from webhook_grpc.domain import validation
 from webhook_grpc.domain.egress import URL_CHARACTERS_MAX

@@ -9,8 +9,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.methods import METHODS, Method
+from webhook_grpc.server.http.json.writing import is_map
 from webhook_grpc.server.http.routes import Route, routes_of
-from webhook_grpc.server.http.writing import is_map
 
 from .comments import markdown, summary
 from .examples import ANSWERS, REQUESTS

@@ -12,10 +12,16 @@ from typing import Any, Final, cast
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
-from webhook_grpc.server.http.reading import RAW_JSON as RAW_INPUT
-from webhook_grpc.server.http.words import DURATION, FIELD_MASK, TIMESTAMP, enum_words, is_single_value
-from webhook_grpc.server.http.writing import LEFT_OUT_BY_STREAMS, is_always_shown, is_map
-from webhook_grpc.server.http.writing import RAW_JSON as RAW_OUTPUT
+from webhook_grpc.server.http.json.reading import RAW_JSON as RAW_INPUT
+from webhook_grpc.server.http.json.words import (
+    DURATION,
+    FIELD_MASK,
+    TIMESTAMP,
+    enum_words,
+    is_single_value,
+)
+from webhook_grpc.server.http.json.writing import LEFT_OUT_BY_STREAMS, is_always_shown, is_map
+from webhook_grpc.server.http.json.writing import RAW_JSON as RAW_OUTPUT
 
 from .bounds import bounds_of
 from .comments import markdown, values_markdown

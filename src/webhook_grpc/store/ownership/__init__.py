@@ -1,0 +1,1 @@
+"""Which process delivers what: the rows of workers and shards, and the ends of leases."""
