@@ -15,7 +15,7 @@ from webhook.v1 import delivery_pb2, replay_pb2, service_pb2
 from tests.api.asking import OTHER_CUSTOMER, full_replay, pages, refusal
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service
-from webhook_grpc.api.deliveries.deliveries import replays as api
+from webhook_grpc.api.deliveries import replays as api
 from webhook_grpc.store.replays import selection
 
 pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]

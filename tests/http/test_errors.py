@@ -18,7 +18,7 @@ from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET, ServiceFactory
-from webhook_grpc.api.events.events import batch
+from webhook_grpc.api.events import batch
 
 from .client import URL, Answer, Http
 
