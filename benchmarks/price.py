@@ -39,11 +39,10 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec, hash_of
-from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits, Turns
 from webhook_grpc.server.auth import Authenticator, token_hash
-from webhook_grpc.server.calls import CallLimits, CallListeners, Calls
+from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.limits import CallRates, Shares
 from webhook_grpc.settings import Token
 from webhook_grpc.store.audit import entry_parameters
@@ -134,6 +133,7 @@ def pipeline(rate: float, *, with_tokens: bool) -> Calls:
     return Calls(
         cast("Methods", None),
         Authenticator(tokens, stored, SEALER, anonymous_allowed=not with_tokens),
+        stored,
         DatabaseClock(),
         CallLimits(
             ShareLimits(MANY, MANY, MANY),
@@ -145,7 +145,7 @@ def pipeline(rate: float, *, with_tokens: bool) -> Calls:
             RateLimits(rate, rate),
         ),
         RetentionPolicy(events_days=30, attempts_days=30, idempotency_keys_hours=168, audit_days=400),
-        CallListeners(stored, CallTally(), ShortCalls()),
+        CallTally(),
     )
 
 

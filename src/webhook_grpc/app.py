@@ -25,7 +25,6 @@ from webhook_grpc.hub.hints import Hints, Topic
 from webhook_grpc.hub.log.tail import Tail
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.refused_calls import RefusedCalls
-from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.hub.tokens import KnownTokens
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.metrics.calls import CallFigures, CallTally
@@ -46,7 +45,7 @@ from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import Reload, StopSignals, in_daemon_thread
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
-from webhook_grpc.server.calls import CallLimits, CallListeners, Calls
+from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.certificates import certificates_of
 from webhook_grpc.server.grpc.reflection import ReflectionAccess
 from webhook_grpc.server.grpc.server import Server, TransportLimits
@@ -116,12 +115,11 @@ class App:
         self.engine = Engine(
             settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
         )
-        short_calls = ShortCalls()
         self._tail = Tail(
             connections.tail,
             _TAIL_POLL_SECONDS,
             settings.stream_buffer_max,
-            LoopTurns(short_calls, settings.crowd_share_max),
+            LoopTurns(),
         )
         self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)
@@ -155,6 +153,7 @@ class App:
                 default_customer_id=settings.default_customer,
                 clients=settings.client_sans,
             ),
+            self._refused_calls,
             self._clock,
             CallLimits(
                 settings.call_limits,
@@ -171,7 +170,7 @@ class App:
                 settings.rate_limits,
             ),
             settings.retention_policy,
-            CallListeners(self._refused_calls, call_tally, short_calls),
+            call_tally,
         )
         grpc_connections_max, http_connections_max = _door_connections(settings)
         transport = TransportLimits(

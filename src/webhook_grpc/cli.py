@@ -389,7 +389,7 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
     conninfo = embedded.start()
     try:
         if migrate_embedded:
-            migrate(conninfo, schema=settings.database_schema)
+            migrate(conninfo, schema=settings.database_schema, say=lambda words: _say(words, err=True))
         yield conninfo, True
     finally:
         embedded.stop()

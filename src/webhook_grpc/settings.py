@@ -395,9 +395,6 @@ class Settings(DatabaseSettings):
     answers_unread_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Answers that the clients of one customer do not read, those to calls that publish apart; further such calls are
     refused with RATE_LIMITED. Over HTTP a client, but a watcher, that takes less than 16 KiB in 10 s is dropped."""
-    crowd_share_max: Annotated[float, Field(ge=0.01, le=1)] = 0.25
-    """The share of the event loop's time that watchers, and batches that are read, get each while customers other than
-    theirs make calls. 1: no bound."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
     """Changes that are buffered for one watcher before it has to read them from the log; all that keep up share
     them."""

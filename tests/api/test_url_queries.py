@@ -28,7 +28,7 @@ INSERT INTO workers (worker_id, lease_until, version) VALUES (gen_random_uuid(),
 """
 OLDER_ENDS: LiteralString = "UPDATE workers SET lease_until = now() - interval '1 s' WHERE version = 17"
 NOT_ENDED: LiteralString = "UPDATE webhook_migrations SET steps_done = 0 WHERE name = '0018-sealing-begins.post'"
-ENDED: LiteralString = "UPDATE webhook_migrations SET steps_done = 1 WHERE name = '0018-sealing-begins.post'"
+ENDED: LiteralString = "UPDATE webhook_migrations SET steps_done = step_count WHERE name = '0018-sealing-begins.post'"
 FINGERPRINT: LiteralString = "SELECT request_fingerprint FROM webhooks WHERE id = %s"
 READ: LiteralString = "SELECT url, sealed_query IS NOT NULL FROM webhooks WHERE id = %s"
 

@@ -27,11 +27,10 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, PermissionDenied, WebhookError, field_invalid
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
-from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator, no_certificate, token_hash
-from webhook_grpc.server.calls import CallLimits, CallListener, CallListeners, Calls
+from webhook_grpc.server.calls import CallLimits, CallListener, Calls
 from webhook_grpc.settings import Token
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -110,6 +109,7 @@ def calls(
     return Calls(
         cast("Methods", methods),
         Authenticator(tokens, NoTokens(), SEALER, anonymous_allowed=False),
+        Noted() if refusals is None else refusals,
         DatabaseClock() if clock is None else clock,
         CallLimits(
             ShareLimits(calls_max, calls_max, calls_max),
@@ -121,9 +121,7 @@ def calls(
             rates=RateLimits(0, 0),
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=400),
-        CallListeners(
-            Noted() if refusals is None else refusals, CallTally() if listener is None else listener, ShortCalls()
-        ),
+        CallTally() if listener is None else listener,
     )
 
 

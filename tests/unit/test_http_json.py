@@ -14,7 +14,7 @@ from webhook.v1 import delivery_pb2, event_pb2, replay_pb2, service_pb2, webhook
 
 from webhook_grpc.domain.errors import Violation
 from webhook_grpc.server.http.json.reading import NotJson, read_json, read_parameters
-from webhook_grpc.server.http.json.words import read_duration, read_time, time_text
+from webhook_grpc.server.http.json.values import read_duration, read_time, time_text
 from webhook_grpc.server.http.json.writing import json_of
 
 SPECIFICATION = (

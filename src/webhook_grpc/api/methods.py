@@ -90,9 +90,7 @@ class Methods:
         self.webhooks = WebhookMethods(database, sealer, hints, event_types, settings.egress_policy, webhooks_max)
         self.secrets = SecretMethods(database, sealer, hints)
         self.event_types = EventTypeMethods(database, event_types, large, settings.event_types_max)
-        self.events = EventMethods(
-            database, publisher, event_types, clock, large, settings.publish_rates, tail.turns.apart()
-        )
+        self.events = EventMethods(database, publisher, event_types, clock, large, settings.publish_rates)
         self.deliveries = DeliveryMethods(database)
         self.actions = ActionMethods(database, tail, hints, clock)
         cursors = SealedCursors(sealer.keys_for(CURSORS))
@@ -128,11 +126,6 @@ class Method(ABC, Generic[Request, Response]):
     def changes(self) -> bool:
         """Returns whether a call leaves an entry in the audit, in one transaction with what it changes."""
         return self.permission in {"manage", "admin"} and self.name not in _READS_OF_ADMINS
-
-    @property
-    def is_short(self) -> bool:
-        """Returns whether a call is over soon: it has one answer, and is no batch."""
-        return not self.streams and self.name != "BatchPublishEvents"
 
     @abstractmethod
     async def run(self, methods: Methods, request: Request, call: Call, write: Write) -> None:

@@ -119,7 +119,13 @@ class Settler:
 
     async def _write_some(self, queue: FencedQueue[AnyChange], statement: Statement[AnyChange]) -> None:
         if batch := queue.take(self._limits.batch_max):
-            await self._write(batch, statement)
+            # What is ours first: it need not wait until it is known what became of the shards of the rest.
+            owned = self._ownership.shards.owned
+            ours = [change for change in batch if change.shard in owned]
+            lost = [change for change in batch if change.shard not in owned]
+            for part in (ours, lost):
+                if part:
+                    await self._write(part, statement)
             await queue.note_answered(len(batch))
 
     async def _write(self, batch: list[AnyChange], statement: Statement[AnyChange]) -> None:

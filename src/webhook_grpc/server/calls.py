@@ -10,7 +10,6 @@ parsed before its caller is known.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
 from collections.abc import Collection, Hashable, Sequence
@@ -40,7 +39,6 @@ from webhook_grpc.domain.errors import (
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
-from webhook_grpc.hub.short_calls import ShortCalls
 from webhook_grpc.store.clock import DatabaseClock
 
 from .admission import TurnLimits, Turns
@@ -55,7 +53,6 @@ Request = TypeVar("Request", bound=Message)
 REQUEST_ID_KEY: Final = "x-request-id"
 AUTHORIZATION_KEY: Final = "authorization"
 TRACEPARENT_KEY: Final = "traceparent"
-_NOTHING: Final = contextlib.nullcontext()
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -131,15 +128,6 @@ class CallLimits:
     rates: RateLimits
 
 
-@dataclass(frozen=True, slots=True)
-class CallListeners:
-    """Who hears of calls: the audit, of those that are refused; the counts; and crowds, which give way to calls."""
-
-    refusals: Refusals
-    tally: CallListener
-    short_calls: ShortCalls
-
-
 class Calls:
     """Serves the calls of all doors, and bounds how many are in progress."""
 
@@ -147,13 +135,15 @@ class Calls:
         self,
         methods: Methods,
         authenticator: Authenticator,
+        refusals: Refusals,
         clock: DatabaseClock,
         limits: CallLimits,
         retention: RetentionPolicy,
-        listeners: CallListeners,
+        listener: CallListener,
     ) -> None:
         self._methods = methods
-        self._listeners = listeners
+        self._refusals = refusals
+        self._listener = listener
         self._authenticator = authenticator
         self._clock = clock
         self._call_seconds_max = limits.call_seconds_max
@@ -219,7 +209,7 @@ class Calls:
             self._note_refusal(method, exchange, call, error, code)
         finally:
             seconds = time.monotonic() - started_at
-            self._listeners.tally.ended(method, exchange.door, code, seconds)
+            self._listener.ended(method, exchange.door, code, seconds)
             _log_call(call, code, error.reason if error else "", seconds)
         return error
 
@@ -252,8 +242,7 @@ class Calls:
                         self.unread.check(exchange.whose)
                         await self._run_until_revoked(method, request, call, write, deadline)
                     else:
-                        with self._listeners.short_calls.progress(whose) if method.is_short else _NOTHING:
-                            await self._run_in_turn(method, request, call, write, whose, exchange.whose)
+                        await self._run_in_turn(method, request, call, write, whose, exchange.whose)
             except TimeoutError:
                 if method.streams and deadline.expired():
                     raise self._why_ended(caller) from None
@@ -318,7 +307,7 @@ class Calls:
             return
         call.source_address = exchange.source_address
         entry = call.audit(*resources_of(call.subjects))
-        self._listeners.refusals.note(replace(entry, result=code.name, reason=error.reason))
+        self._refusals.note(replace(entry, result=code.name, reason=error.reason))
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""

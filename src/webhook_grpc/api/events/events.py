@@ -59,16 +59,15 @@ class EventMethods:
         clock: DatabaseClock,
         large: LargeWork,
         rates: RateLimits,
-        turns: LoopTurns,
     ) -> None:
-        """`rates`: of events. `turns`: of batches; those of watchers are others, behind which no batch waits."""
+        """`rates`: of events."""
         self._database = database
         self._publisher = publisher
         self._event_types = event_types
         self._clock = clock
         self._large = large
         self._rates = PublishRates(rates)
-        self._turns = turns
+        self._turns = LoopTurns()  # of batches; those of watchers are others, behind which no batch waits
 
     async def publish(self, request: service_pb2.PublishEventRequest, call: Call) -> service_pb2.PublishEventResponse:
         """Publishes one event; returns when it is committed."""

@@ -200,7 +200,8 @@ class Fetcher:
 
     def _is_new(self, row: FoundRow) -> bool:
         lane = self._lanes.get(row.webhook_id)
-        return lane is None or row.event_id not in lane.held
+        is_held = lane is not None and row.event_id in lane.held
+        return not is_held and not self._lanes.is_stray(row.webhook_id, row.event_id, row.attempt)
 
     async def _take_in_rows(self, rows: Sequence[FoundRow], expectation: Expectation) -> int:
         """Returns how many are held now. A lane that refuses one gets none of those behind it, to keep their order."""

@@ -186,6 +186,10 @@ class Lanes:
                 shards.add(shard_of(webhook_id))
         return shards
 
+    def is_stray(self, webhook_id: int, event_id: UUID, attempt: int) -> bool:
+        """Returns whether a turn of a shard that was lost still makes this attempt: its row is not to be read."""
+        return self._strays.makes(webhook_id, event_id, attempt)
+
     def hold(self, lane: Lane, delivery: PendingDelivery, now: float) -> bool:
         """Takes in a delivery that is due. False: it is held already, is barred, or there is no room for it.
 

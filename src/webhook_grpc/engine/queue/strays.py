@@ -40,7 +40,11 @@ class Strays:
 
     def has(self, delivery: PendingDelivery) -> bool:
         """Returns whether one of these makes the delivery's next attempt."""
-        return bool(self._turns) and (delivery.event_id, delivery.attempt) in self._turns.get(delivery.webhook_id, ())
+        return self.makes(delivery.webhook_id, delivery.event_id, delivery.attempt)
+
+    def makes(self, webhook_id: int, event_id: UUID, attempt: int) -> bool:
+        """Returns whether one of these makes the next attempt of a delivery, after so many."""
+        return bool(self._turns) and (event_id, attempt) in self._turns.get(webhook_id, ())
 
     def has_event(self, webhook_id: int, event_id: UUID) -> bool:
         """Returns whether one of these is of the event."""

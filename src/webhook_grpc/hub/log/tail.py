@@ -21,7 +21,7 @@ from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import INT64_MAX, SHARD_COUNT
 from webhook_grpc.domain.progress import Service
-from webhook_grpc.hub.turns import PAUSE_SECONDS_BESIDE_CALLS, LoopTurns
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.connection.failures import watched
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log import feed
@@ -190,7 +190,6 @@ class Tail:
     def close(self) -> None:
         """Ends every subscription, and those still to come."""
         self._closed = True
-        self.turns.hurry()
         for subscription in self._subscriptions:
             subscription.close()
 
@@ -209,8 +208,6 @@ class Tail:
                 more = False
             if not more:
                 await self._pause()
-            elif self.turns.is_beside_calls:
-                await asyncio.sleep(PAUSE_SECONDS_BESIDE_CALLS)  # more changes then come in fewer reads
 
     async def _current_position(self) -> Position:
         async with self._starting:

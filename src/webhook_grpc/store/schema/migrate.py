@@ -254,7 +254,6 @@ class _OlderProcesses:
 
     def __init__(self, connection: Connection, *, waits: bool, say: Callable[[str], None]) -> None:
         self._connection = connection
-        self._until = time.monotonic() + (OLDER_SECONDS_MAX if waits else 0.0)
         self._waits = waits
         self._say = say
 
@@ -267,8 +266,9 @@ class _OlderProcesses:
             self._say(f"{migration.name} is left out ({running}); run `webhook-grpc migrate` when they have ended")
             return False
         self._say(f"{migration.name} waits for the end of {running}")
+        until = time.monotonic() + OLDER_SECONDS_MAX
         while self._count(migration):
-            if time.monotonic() > self._until:
+            if time.monotonic() > until:
                 raise SchemaError(
                     f"{migration.name} waited for {OLDER_SECONDS_MAX:.0f} s for the end of {running}; end them, and "
                     "run `webhook-grpc migrate` again"

@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 from webhook_grpc.domain.envelope import DATA_BYTES_MAX
 from webhook_grpc.domain.errors import Violation, field_invalid
 
-from .words import (
+from .values import (
     BadValue,
     field_of,
     is_single_value,

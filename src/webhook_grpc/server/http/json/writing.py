@@ -14,7 +14,7 @@ import orjson
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from .words import is_single_value, writer_of
+from .values import is_single_value, writer_of
 
 RAW_JSON: Final = {"webhook.v1.Event.data_json": "data"}  # fields that hold JSON, and the name under which it is shown
 

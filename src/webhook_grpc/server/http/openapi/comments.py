@@ -13,7 +13,7 @@ from google.protobuf.descriptor import EnumDescriptor, FileDescriptor
 from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, replay_pb2, service_pb2, webhook_pb2
 
 from webhook_grpc.api.methods import METHODS
-from webhook_grpc.server.http.json.words import enum_words
+from webhook_grpc.server.http.json.values import enum_words
 
 _FILES: Final[tuple[FileDescriptor, ...]] = tuple(
     module.DESCRIPTOR for module in (delivery_pb2, event_pb2, event_type_pb2, replay_pb2, service_pb2, webhook_pb2)

@@ -13,7 +13,7 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from webhook_grpc.server.http.json.reading import RAW_JSON as RAW_INPUT
-from webhook_grpc.server.http.json.words import (
+from webhook_grpc.server.http.json.values import (
     DURATION,
     FIELD_MASK,
     TIMESTAMP,
