@@ -6,12 +6,13 @@ import asyncio
 import itertools
 import json
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
-from webhook.v1 import delivery_pb2, service_pb2
+from webhook.v1 import delivery_pb2, service_pb2, service_pb2_grpc
 
 from tests.support import slowness
 from tests.support.receiver import Receiver
@@ -29,6 +30,7 @@ from webhook_grpc_client import (
     Unavailable,
 )
 from webhook_grpc_client.calls import Patience
+from webhook_grpc_client.connecting import options
 from webhook_grpc_client.following import WatchFields
 
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
@@ -37,6 +39,25 @@ TOKENS = json.dumps([{"name": name, "sha256": token_hash(name)} for name in ("on
 
 def past() -> datetime:
     return datetime.now(UTC) - timedelta(minutes=5)
+
+
+@asynccontextmanager
+async def slow_way(address: str) -> AsyncGenerator[str]:
+    """An address that leads to the service, by a way on which half a second passes before the first byte."""
+    host, port = address.rsplit(":", 1)
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.5)  # this is what the test is about
+        there, back = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(pass_on(reader, back), pass_on(there, writer), return_exceptions=True)
+
+    async with await asyncio.start_server(lead, "127.0.0.1", 0) as server:
+        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @pytest.fixture
@@ -73,6 +94,16 @@ async def test_errors_say_what_is_wrong(client: AsyncClient) -> None:
     absent = service_pb2.GetWebhookRequest(customer_id=CUSTOMER, webhook_id=10**6)
     with pytest.raises(NotFound, match="WEBHOOK_NOT_FOUND"):
         await client.call(client.stub.GetWebhook, absent, may_repeat=True)
+
+
+async def test_a_connection_may_take_longer_than_the_pause_before_the_next(service: Service) -> None:
+    """Over a long way, with TLS, it takes three times as long as a round trip; on a busy machine longer."""
+    async with (
+        slow_way(service.address) as address,
+        grpc.aio.insecure_channel(address, options=options(address, None)) as channel,
+    ):
+        request = service_pb2.ListWebhooksRequest(customer_id=CUSTOMER)
+        assert not (await service_pb2_grpc.WebhookServiceStub(channel).ListWebhooks(request)).webhooks
 
 
 async def test_a_service_that_is_away_is_unavailable_when_patience_ends() -> None:

@@ -18,7 +18,7 @@ from .scenario import Scenario
 _REACTION_SECONDS = 1.0  # what the checker grants
 _WATCHED_SECONDS = 0.6  # and how long it is looked at after that
 _CALL_SECONDS = 5.0
-_RATE = 20
+_RATE = 8
 _ENOUGH = 10
 
 PENDING_OF: LiteralString = "SELECT count(*) FROM deliveries WHERE webhook_id = %s"

@@ -13,11 +13,12 @@ import grpc
 from .errors import Problem, Unauthorized
 
 # Comes back within a fraction of a second of a server's restart (gRPC's own back-off begins with a second), notices a
-# dead connection, and spreads calls over the addresses of a name. The client repeats calls itself.
+# dead connection, and spreads calls over the addresses of a name. The client repeats calls itself. The third one is how
+# long a connection may take, TLS included: gRPC takes it for that, and not for a pause between two that are refused.
 OPTIONS: Final = (
     ("grpc.primary_user_agent", "webhook-grpc-client/0.1.0"),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
