@@ -83,12 +83,14 @@ async def test_a_crash_of_postgres_loses_nothing_and_is_told(receiver: Receiver,
         await until_health_is(service, SERVING)
         event_ids.append((await service.publish()).event_id)
         async with slowness.timeout(30):
-            while query(postgres.url, "SELECT count(*) FROM deliveries") != [(0,)]:
+            while query(postgres.url, "SELECT count(*) FROM webhook_grpc.deliveries") != [(0,)]:
                 await asyncio.sleep(0.05)
         received = Counter((request.path, request.event_id) for request in receiver.requests)
         assert not [e for e in event_ids for path in ("/gate", "/open") if not received[path, e]]
         assert query(
-            postgres.url, "SELECT count(*) FROM attempts WHERE status = 'succeeded' HAVING count(*) = 2 * %s", [31]
+            postgres.url,
+            "SELECT count(*) FROM webhook_grpc.attempts WHERE status = 'succeeded' HAVING count(*) = 2 * %s",
+            [31],
         )
     finally:
         await services.stop()
