@@ -76,7 +76,7 @@ async def write_in_steps(parts: Iterable[SharedDeliveries], form: Form) -> None:
             for number, delivery in enumerate(part.deliveries, 1):
                 delivery.written(form)
                 if not number % WRITTEN_AT_ONCE:
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)  # calls get a turn between pieces
 
 
 def joined(parts: Iterable[SharedDeliveries], form: Form) -> bytes:

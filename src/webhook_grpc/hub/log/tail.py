@@ -239,7 +239,7 @@ class Tail:
         for number, subscription in enumerate(list(self._subscriptions), 1):
             subscription.offer(batch)
             if not number % _OFFERS_AT_ONCE:
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # calls get a turn between watchers
         return True
 
     def _has_read(self, at: datetime) -> None:

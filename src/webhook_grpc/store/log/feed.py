@@ -234,7 +234,7 @@ async def _changes(database: Queries, parameters: Mapping[str, object], read_at:
     for row in await database.rows(SELECT_CHANGES, {**parameters, "read_at": read_at}):
         changes.append(change_from_row(row))
         if not len(changes) % _ROWS_AT_ONCE:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # calls get a turn between rows
     return changes
 
 
