@@ -34,7 +34,7 @@ from webhook_grpc.server.grpc.reflection import SERVICES as REFLECTION_SERVICES
 from webhook_grpc.settings import ClientSan
 
 Client = tuple[Path, Path]
-pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def client(name: str, role: Role, *customer_ids: int, kind: str = "URI:spiffe://example.org/") -> ClientSan:

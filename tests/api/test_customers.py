@@ -19,7 +19,7 @@ from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api.access import customers
 from webhook_grpc.store.upkeep import erasure
 
-pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CANARY = "canary"
 

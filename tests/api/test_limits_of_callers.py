@@ -25,7 +25,7 @@ from webhook_grpc.server.auth import token_hash
 from webhook_grpc.server.grpc import reflection
 from webhook_grpc.server.limits import UNREAD_ANSWER_BYTES_MIN
 
-pytestmark = [pytest.mark.fast, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOKENS = json.dumps([{"name": "one", "sha256": token_hash("one")}, {"name": "two", "sha256": token_hash("two")}])
 GUESS = "a-secret-that-somebody-guesses-12"
 

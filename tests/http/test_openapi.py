@@ -19,8 +19,6 @@ from webhook_grpc.server.http.openapi.document import document
 from .client import Http
 from .contract import Contract, contract
 
-pytestmark = pytest.mark.fast
-
 DOCUMENT = contract().described
 OPERATIONS = {operation["operationId"]: operation for item in DOCUMENT["paths"].values() for operation in item.values()}
 SCHEMA = json.dumps(
