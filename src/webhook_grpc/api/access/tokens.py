@@ -71,7 +71,7 @@ class TokenMethods:
         key = page.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, call.caller.customer_ids, before, size + 1)
-        listed = fitting([token_message(token) for token in found[:size]])
+        listed = await fitting(found[:size], token_message)
         return service_pb2.ListTokensResponse(
             tokens=listed,
             next_page_token="" if len(listed) == len(found) else page.after(listed[-1].token_id),
