@@ -74,5 +74,5 @@ class SigningKeyMethods:
     async def jwks(self, customer_ids: Collection[int]) -> Mapping[int, bytes]:
         """Returns the JSON Web Key Set of each customer, an empty one for an id of no customer. Raises Unavailable."""
         possible = [customer_id for customer_id in customer_ids if 0 < customer_id <= INT64_MAX]
-        keys = await store.of_customers(self._database, possible) if possible else {}
+        keys = await store.of_customers(self._database, possible)
         return {customer_id: jwks(keys.get(customer_id, ())) for customer_id in customer_ids}

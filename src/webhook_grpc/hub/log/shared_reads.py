@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 from .read_turns import ReadTurns
 
@@ -47,7 +47,7 @@ class SharedReads:
         self._turns.line_up(whose, read.granted)
         read.waiting_count += 1
         try:
-            return cast("Any", await asyncio.shield(read.task))
+            return await asyncio.shield(read.task)
         finally:
             read.waiting_count -= 1
             if not read.waiting_count and self._waiting.get(key) is read:

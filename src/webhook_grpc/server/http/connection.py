@@ -42,7 +42,7 @@ class Parser(HttpRequestParser):
         self._coming_bytes = 0  # of a head that has not come whole
         self._body: Any = EMPTY_PAYLOAD  # of the last request
 
-    def feed_data(self, data: bytes) -> Any:
+    def feed_data(self, data: bytes) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - it is typed as another
         """Returns the requests whose heads are whole now. Raises BadHttpMessage."""
         if self._coming_bytes > HEAD_BYTES_MAX:
             raise _head_too_large()  # it was refused already
@@ -72,6 +72,7 @@ class Connection(web.RequestHandler):
     is_watched: bool  # by who writes: a watcher that does not read is ended there
 
     def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, keepalive_seconds: float) -> None:
+        silent: Any = None
         bounds: dict[str, Any] = {
             "max_line_size": LINE_BYTES_MAX,
             "max_field_size": LINE_BYTES_MAX,
@@ -81,7 +82,7 @@ class Connection(web.RequestHandler):
         super().__init__(
             manager,
             loop=loop,
-            access_log=None,
+            access_log=silent,
             keepalive_timeout=keepalive_seconds,
             read_bufsize=BODY_BYTES_AHEAD,
             **bounds,
