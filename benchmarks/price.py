@@ -142,6 +142,8 @@ def pipeline(rate: float, *, with_tokens: bool) -> Calls:
             TurnLimits(200, 1000, MANY, 5.0),
             MANY,
             MANY,
+            MANY,
+            MANY,
             RateLimits(rate, rate),
         ),
         RetentionPolicy(events_days=30, attempts_days=30, idempotency_keys_hours=168, audit_days=400),

@@ -65,6 +65,7 @@ from .settings import Settings
 log = structlog.get_logger(__name__)
 
 _PUBLISH_WEIGHT_MAX: Final = 8_000_000  # bytes of bodies and rows in one statement, about
+_READS_PER_CONNECTION: Final = 2  # calls carried out at a time: one has a connection while the other is answered
 _CALL_GRACE_SECONDS: Final = 5.0
 _TAIL_POLL_SECONDS: Final = 0.1
 _SPANS_SECONDS_AT_STOP: Final = 5.0
@@ -165,8 +166,10 @@ class App:
                     settings.calls_waiting_bytes_max,
                     settings.calls_waiting_seconds_max,
                 ),
+                _READS_PER_CONNECTION * settings.database_pool_size,
                 settings.streams_unsent_bytes_max,
                 settings.answers_unread_bytes_max,
+                settings.answers_unread_total_bytes_max,
                 settings.rate_limits,
             ),
             settings.retention_policy,

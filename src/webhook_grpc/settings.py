@@ -204,6 +204,8 @@ class Settings(DatabaseSettings):
     connection, where no token is sent. With `grpc_client_ca_file` or `http_client_ca_file`."""
     tokens_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many tokens the database may keep, beside those that are configured."""
+    tokens_per_customer_max: Annotated[int, Field(ge=1, le=1_000_000)] = 100
+    """How many of these may be for a customer alone, where its own tokens make them; operators may make more."""
     tokens_kept_seconds: Annotated[float, Field(ge=0, le=86_400)] = 900.0
     """How long tokens of the database that a process knows go on working while the database is away."""
     allow_anonymous: bool | None = None
@@ -395,6 +397,8 @@ class Settings(DatabaseSettings):
     answers_unread_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Answers that the clients of one customer do not read, those to calls that publish apart; further such calls are
     refused with RATE_LIMITED. Over HTTP a client, but a watcher, that takes less than 16 KiB in 10 s is dropped."""
+    answers_unread_total_bytes_max: Annotated[int, Field(ge=1_000_000)] = 256_000_000
+    """The same of all customers together: beyond that whoever has an equal part of it unread is refused, too."""
     stream_buffer_max: Annotated[int, Field(ge=100)] = 5000
     """Changes that are buffered for one watcher before it has to read them from the log; all that keep up share
     them."""

@@ -18,6 +18,7 @@ from webhook.v1 import event_pb2, event_type_pb2, service_pb2
 from tests.api.asking import code_of
 from tests.attack import inputs
 from tests.support import slowness
+from tests.support.receiver import Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -97,6 +98,12 @@ HTTP: Final[dict[str, tuple[str, Callable[[], bytes]]]] = {
 }
 
 
+# What a receiver may answer: texts show each of these bytes as four.
+BODY: Final = "\0" * 16_384
+PAGES: Final = {"small": 1000, "of long answers": 120}  # deliveries
+LISTS: Final = ("deliveries", "attempts", "events")
+
+
 async def called(service: Service, method: str, raw: bytes) -> None:
     """Makes a call, which is served or refused."""
     client: Any = service.channel
@@ -136,3 +143,43 @@ async def test_no_request_holds_the_loop_for_long(services: ServiceFactory, monk
         raw = make()
         await judge(f"HTTP, {name}", lambda path=path, raw=raw: asyncio.to_thread(posted, service, path, raw))
     assert not held
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", PAGES)
+async def test_no_answer_holds_the_loop_for_long(
+    services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    service = await services.start(http_address="127.0.0.1:0")
+    receiver.on("/", answer(200) if size == "small" else answer(200, BODY))
+    await service.create_webhook(receiver.url())
+    async with service.watching() as watch:
+        for start in range(0, PAGES[size], 500):
+            await service.publish_many(min(500, PAGES[size] - start))
+        await watch.until_ended(PAGES[size])
+    steps, held = Steps(monkeypatch), dict[str, str]()
+
+    async def judge(name: str, call: Callable[[], Any]) -> None:
+        found = list[str]()
+        for _ in range(TRIES):
+            steps.reset()
+            await call()
+            if steps.longest_seconds <= STEP_SECONDS_MAX:
+                return
+            found.append(f"{steps.longest_seconds * 1000:.0f} ms {steps.what}")
+        held[name] = found[-1]
+
+    for what in LISTS:
+        path = f"{what}?customer_id={CUSTOMER}&page_size=1000"
+        await judge(f"HTTP, {what}", lambda path=path: asyncio.to_thread(got, service, path))
+    listed = service_pb2.ListDeliveriesRequest(customer_id=CUSTOMER, page_size=1000).SerializeToString()
+    await judge("gRPC, deliveries", lambda: called(service, "ListDeliveries", listed))
+    assert not held
+
+
+def got(service: Service, path: str) -> None:
+    """Gets a list. In a thread, so that nothing but the service uses the loop."""
+    connection = http.client.HTTPConnection("127.0.0.1", service.app.http_port or 0)
+    with contextlib.closing(connection):
+        connection.request("GET", f"/api/{path}")
+        assert connection.getresponse().status == 200

@@ -17,6 +17,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.receiver import Gate, Receiver, Valve, answer, answers
 from tests.support.service import CUSTOMER, Service, ServiceFactory, Watch, error_details, seconds
 from webhook_grpc.domain.cursor import Position, encode_cursor
+from webhook_grpc.hub.log.history import History
 from webhook_grpc.hub.log.shared_reads import SharedReads
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import feed
@@ -55,6 +56,36 @@ async def test_an_idle_stream_sends_heartbeats(service: Service) -> None:
             message = await watch.next_message()
             assert not message.deliveries
             assert message.cursor
+
+
+@pytest.mark.parametrize("beginning", ["start_time", "snapshot"])
+async def test_heartbeats_go_on_while_a_watcher_waits_for_its_turn_to_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch, beginning: str
+) -> None:
+    monkeypatch.setattr("webhook_grpc.api.deliveries.watch.HEARTBEAT_SECONDS_MIN", 0.05)
+    may_read, read, share = asyncio.Event(), History.read, SharedReads.read
+
+    async def read_later(*arguments: Any) -> Any:
+        await may_read.wait()
+        return await read(*arguments)
+
+    async def share_later(reads: SharedReads, whose: Hashable, key: Hashable, make: Any) -> Any:
+        if isinstance(key, tuple):  # a page of a snapshot
+            await may_read.wait()
+        return await share(reads, whose, key, make)
+
+    monkeypatch.setattr(History, "read", read_later)
+    monkeypatch.setattr(SharedReads, "read", share_later)
+    published = await service.publish()
+    begin: dict[str, Any] = {"start_time": {"start_time": published.create_time}, "snapshot": {"snapshot": True}}
+    async with service.watching(heartbeat_interval=seconds(0.05), **begin[beginning]) as watch:
+        for _ in range(2):
+            message = await watch.next_message()
+            assert (list(message.deliveries), message.snapshot_complete) == ([], False)
+        may_read.set()
+        while not (message := await watch.next_message()).cursor:
+            pass
+        assert message.cursor
 
 
 async def test_changes_that_are_filtered_out_still_move_the_cursor(service: Service, receiver: Receiver) -> None:
@@ -230,10 +261,10 @@ async def test_a_crowd_that_comes_together_has_its_begin_read_once(
     asked, read, may_read = asyncio.Semaphore(0), list[datetime](), asyncio.Event()
     share, position_at = SharedReads.read, feed.position_at
 
-    async def noted(reads: SharedReads, key: Hashable, make: Any) -> Any:
+    async def noted(reads: SharedReads, whose: Hashable, key: Hashable, make: Any) -> Any:
         if isinstance(key, datetime):
             asked.release()
-        return await share(reads, key, make)
+        return await share(reads, whose, key, make)
 
     async def held(database: Database, start_time: datetime) -> Position:
         read.append(start_time)

@@ -20,6 +20,7 @@ from typing import Final
 from .floods import FLOODS, HELD, zero_window
 from .inputs import INPUTS, Attack, Broken
 from .others import Felt, Others
+from .requests import HELD_REQUESTS, REQUESTS
 from .target import HONEST, Target
 
 ATTACK_SECONDS_MAX: Final = 120.0
@@ -27,7 +28,7 @@ CALLS_IN_PEACE: Final = 200
 CALLS_FELT: Final = 100  # by others while an attack goes on
 CALLS_FELT_MIN: Final = 8
 QUICK: Final = 0.05
-ATTACKS: Final[dict[str, Attack]] = {attack.__name__: attack for attack in (*FLOODS, *INPUTS)}
+ATTACKS: Final[dict[str, Attack]] = {attack.__name__: attack for attack in (*FLOODS, *REQUESTS, *INPUTS)}
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ async def _while_they_call(attack: Attack, scale: float, target: Target, others:
     """
     wanted = others.calls + max(CALLS_FELT_MIN, round(CALLS_FELT * scale))
     outcome, times = await attack(target, scale), 1
-    while scale >= 1 and others.calls < wanted and attack not in HELD:
+    while scale >= 1 and others.calls < wanted and attack not in HELD | HELD_REQUESTS:
         await target.close()
         outcome, times = await attack(target, scale), times + 1
     await others.called(max(CALLS_FELT_MIN, wanted - others.calls))

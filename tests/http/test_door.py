@@ -15,9 +15,10 @@ from webhook.v1.webhook_pb2 import WebhookStatus
 
 from tests.support import slowness
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, ServiceFactory
+from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.server.http import connection as connection_module
+from webhook_grpc.server.http.connection import REQUESTS_AHEAD_MAX
 from webhook_grpc.server.http.listening import HttpAddressInUse
 from webhook_grpc.server.http.routes import PREFIXES, routes_of
 from webhook_grpc.settings import Settings
@@ -265,6 +266,36 @@ async def test_a_caller_that_wants_the_connection_closed_and_takes_nothing_is_dr
                 await asyncio.sleep(0.01)
             while door.connection_count:
                 await asyncio.sleep(0.01)
+
+
+async def test_a_connection_is_read_little_ahead_of_its_answers(services: ServiceFactory) -> None:
+    """Else whoever holds an answer up leaves what it sends behind it in memory: 64 MB, or more of other bytes."""
+    service = await services.start(http_address="127.0.0.1:0")
+    watch = f"/api/deliveries:watch?customer_id={CUSTOMER}&heartbeat_interval=1s"  # a paused reader misses the end
+    stream = f"GET {watch} HTTP/1.1\r\nHost: localhost\r\n"
+    long = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + f"X: {'x' * 8000}\r\n" * 7 + "\r\n"
+    for head, behind in (
+        ("\r\n", long.encode() * 100),
+        ("Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", b"\x82" * 5_000_000),
+    ):
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+        writer.write(f"{stream}{head}".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(behind)
+        [protocol] = _door(service)._runner.server.connections  # the one that is open
+        async with slowness.timeout(20):
+            while not protocol._buffer_paused:
+                await asyncio.sleep(0.01)  # aiohttp gives no signal when it stops to read
+        assert len(protocol._messages) <= REQUESTS_AHEAD_MAX
+        assert len(protocol._message_tail) <= 1_000_000
+        writer.transport.abort()
+        async with slowness.timeout(20):
+            while _door(service).connection_count:
+                await asyncio.sleep(0.01)
+
+
+def _door(service: Service) -> Any:
+    return service.app._http  # pyright: ignore[reportPrivateUsage] - no caller sees how far it is read
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:

@@ -58,6 +58,7 @@ REQUESTS: dict[str, tuple[bytes, set[int]]] = {
     "a long path": (get("/" + LONG), {400}),
     "a long query": (get("/api/events?page_token=" + LONG), {400}),
     "a long header": (get("/healthz", f"X-Long: {LONG}\r\n"), {400}),
+    "headers that are long together": (get("/healthz", "".join(f"X-{n}: {'x' * 8000}\r\n" for n in range(10))), {400}),
     "many headers": (get("/healthz", "".join(f"X-{number}: 1\r\n" for number in range(500))), {400}),
     # headers
     "a header without a colon": (get("/healthz", "nonsense\r\n"), {400}),

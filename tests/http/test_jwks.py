@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Collection, Mapping
 
 import pytest
 from webhook.v1 import service_pb2
@@ -41,26 +42,31 @@ async def test_a_customer_that_does_not_exist_is_answered_as_one_without_keys(se
 
 
 class Held:
-    """Reads that wait, and how many there have been."""
+    """Reads that wait, and whose keys they were for."""
 
     def __init__(self) -> None:
         self.through = asyncio.Event()
-        self.begun: list[int] = []
+        self.begun: list[Collection[int]] = []
 
-    async def jwks(self, customer_id: int) -> bytes:
-        self.begun.append(customer_id)
+    async def jwks(self, customer_ids: Collection[int]) -> Mapping[int, bytes]:
+        self.begun.append(customer_ids)
         await self.through.wait()
-        return b"%d" % customer_id
+        return {customer_id: b"%d" % customer_id for customer_id in customer_ids}
 
 
-async def test_one_read_goes_on_at_a_time_others_wait_and_too_many_are_refused() -> None:
+async def test_one_read_goes_on_at_a_time_for_all_who_came_and_too_many_are_refused() -> None:
+    """Whoever asks for made-up customers, again and again, holds up nobody who asks for one that there is."""
     held = Held()
     route = JwksRoute(held)
-    waiting = [asyncio.create_task(route.read(n // 2), name=f"read {n}") for n in range(WAITING_MAX)]
+    waiting = [asyncio.create_task(route.read(0), name="read 0")]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the first read has begun
+    waiting += [asyncio.create_task(route.read(n // 2), name=f"read {n}") for n in range(WAITING_MAX - 1)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         await route.read(WAITING_MAX)
-    assert held.begun == [0]
+    assert held.begun == [[0]]
     held.through.set()
-    assert await asyncio.gather(*waiting) == [b"%d" % (n // 2) for n in range(WAITING_MAX)]
-    assert held.begun == list(range(WAITING_MAX // 2)), "what has just been read is kept"
+    assert await asyncio.gather(*waiting) == [b"0", *(b"%d" % (n // 2) for n in range(WAITING_MAX - 1))]
+    assert held.begun == [[0], list(range(1, WAITING_MAX // 2))], "what has just been read is kept"
+    assert (await route.read(7), len(held.begun)) == (b"7", 2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
+from webhook.v1 import delivery_pb2, event_pb2, service_pb2, token_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.authority import Authority, MountedSecret
@@ -70,6 +70,16 @@ class Installation:
     async def _call(self, method: str, request: Any) -> Any:
         assert self.process is not None
         return await getattr(self.process.stub, method)(request, metadata=BEARER, timeout=slowness.scaled(20))
+
+    async def access_token(self) -> str:
+        """Makes a token as a product's backend does for a browser: of the customer, for an hour."""
+        permissions = [
+            token_pb2.ACCESS_PERMISSION_READ,
+            token_pb2.ACCESS_PERMISSION_PUBLISH,
+            token_pb2.ACCESS_PERMISSION_MANAGE,
+        ]
+        request = service_pb2.CreateAccessTokenRequest(customer_id=CUSTOMER, permissions=permissions)
+        return (await self._call("CreateAccessToken", request)).bearer_token
 
     async def create(self, url: str, delays: Sequence[float] = (1.0,), **fields: Any) -> webhook_pb2.Webhook:
         """Registers a webhook of the customer."""

@@ -24,7 +24,7 @@ from webhook_grpc.domain.errors import (
 from webhook_grpc.domain.model import EventTypeSpec, WebhookSpec, WebhookStatus
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.domain.tokens import TokenSpec, hash_of
+from webhook_grpc.domain.tokens import TokenQuota, TokenSpec, hash_of
 from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store import audit
@@ -66,7 +66,7 @@ async def make_too_many(database: Database) -> None:
     with pytest.raises(QuotaExceeded):
         await webhooks.create(database, new, 0, audit=AUDIT)
     with pytest.raises(QuotaExceeded):
-        await tokens.create(database, TokenSpec(Role.VIEWER, None), hash_of(b"x"), tokens_max=0, audit=AUDIT)
+        await tokens.create(database, TokenSpec(Role.VIEWER, None), hash_of(b"x"), TokenQuota(0, 0), audit=AUDIT)
     with pytest.raises(QuotaExceeded):
         await event_types.create(database, "order.paid", TYPE, 0, audit=AUDIT)
     with pytest.raises(QuotaExceeded):

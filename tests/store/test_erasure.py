@@ -32,7 +32,7 @@ from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.settlement import Settlement
-from webhook_grpc.domain.tokens import TokenSpec, hash_of
+from webhook_grpc.domain.tokens import TokenQuota, TokenSpec, hash_of
 from webhook_grpc.engine.duties.clear_sealing import ClearSealing
 from webhook_grpc.engine.duties.janitor import Janitor
 from webhook_grpc.store.db import Database, LoopConnection
@@ -123,7 +123,7 @@ async def test_afterwards_a_dump_of_the_database_holds_nothing_of_the_customer(
         (CUSTOMER, [CANARY], CANARY),
     )
     spec = TokenSpec(Role.VIEWER, frozenset({CUSTOMER}), CANARY)
-    await tokens.create(database, spec, hash_of(b"secret"), tokens_max=10, audit=AUDIT)
+    await tokens.create(database, spec, hash_of(b"secret"), TokenQuota(10, 10), audit=AUDIT)
     assert dump(postgres.url).count(CANARY) > 15
 
     await finish(database, await erasure.request(database, CUSTOMER, audit=AUDIT))

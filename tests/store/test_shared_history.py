@@ -77,7 +77,7 @@ async def later() -> None:
 async def test_watchers_at_the_same_position_share_a_read(database: Database, written_log: Log, reads: Reads) -> None:
     written_log.write(1, 1)
     history = History(database, ROOM)
-    with history.reader() as one, history.reader() as other:
+    with history.reader(1) as one, history.reader(1) as other:
         both = asyncio.gather(one.read(START, NO_END), other.read(START, NO_END))
         await reads.until_begun(1)
         reads.let_end()
@@ -96,10 +96,10 @@ async def test_a_watcher_never_gets_what_was_read_before_it_came(
     written_log.write(1)
     reads.let_end()
     history = History(database, ROOM)
-    with history.reader() as one:
+    with history.reader(1) as one:
         first = await one.read(START, NO_END)
         await later()
-        with history.reader() as newcomer:
+        with history.reader(1) as newcomer:
             assert await newcomer.read(START, NO_END) is not first
     assert len(reads.positions) == 2
 
@@ -110,7 +110,7 @@ async def test_nothing_is_kept_beyond_the_bound_or_when_nobody_catches_up(
     written_log.write(1)
     reads.let_end()
     history, small = History(database, ROOM), History(database, 1)
-    with history.reader() as one, small.reader() as other:
+    with history.reader(1) as one, small.reader(1) as other:
         assert await one.read(START, NO_END) is not None
         assert 0 < history.kept_bytes < ROOM
         first = await other.read(START, NO_END)
@@ -124,7 +124,7 @@ async def test_a_watcher_that_leaves_does_not_take_the_changes_from_the_others(
 ) -> None:
     written_log.write(1)
     history = History(database, ROOM)
-    with history.reader() as one, history.reader() as other:
+    with history.reader(1) as one, history.reader(1) as other:
         leaving = asyncio.create_task(one.read(START, NO_END))
         staying = asyncio.create_task(other.read(START, NO_END))
         await reads.until_begun(1)
@@ -143,7 +143,7 @@ async def test_a_read_that_fails_fails_for_all_that_wait_and_is_made_again(
     reads.failure = Unavailable("STORAGE_UNAVAILABLE", "no")
     reads.let_end()
     history = History(database, ROOM)
-    with history.reader() as one, history.reader() as other:
+    with history.reader(1) as one, history.reader(1) as other:
         failed = await asyncio.gather(one.read(START, NO_END), other.read(START, NO_END), return_exceptions=True)
         assert failed == [reads.failure] * 2
         reads.failure = None
@@ -153,7 +153,7 @@ async def test_a_read_that_fails_fails_for_all_that_wait_and_is_made_again(
 async def test_few_reads_run_at_a_time(database: Database, written_log: Log, reads: Reads) -> None:
     written_log.write(*[1] * 10)
     history = History(database, ROOM)
-    with history.reader() as reader:
+    with history.reader(1) as reader:
         positions = [(0, seq, *START[2:]) for seq in range(5)]
         all_of_them = asyncio.gather(*(reader.read(position, NO_END) for position in positions))
         await reads.until_begun(READS_AT_ONCE)
@@ -163,3 +163,22 @@ async def test_few_reads_run_at_a_time(database: Database, written_log: Log, rea
         reads.let_end()
         batches = await all_of_them
     assert [seqs(batch.changes)[0] for batch in batches if batch] == [1, 2, 3, 4, 5]
+
+
+async def test_customers_take_turns_and_what_was_asked_for_by_those_who_left_is_not_read(
+    database: Database, written_log: Log, reads: Reads
+) -> None:
+    written_log.write(*[1] * 10)
+    history = History(database, ROOM)
+    with history.reader(1) as many, history.reader(2) as other:
+        asked = [asyncio.create_task(many.read((0, seq, *START[2:]), NO_END)) for seq in range(8)]
+        await reads.until_begun(READS_AT_ONCE)
+        last = asyncio.create_task(other.read((0, 9, *START[2:]), NO_END))
+        await asyncio.sleep(0)
+        for leaving in asked[5:]:
+            leaving.cancel()
+        reads.let_end()
+        await asyncio.gather(last, *asked, return_exceptions=True)
+    begun = [position[1] for position in reads.positions]
+    assert begun.index(9) <= READS_AT_ONCE + 1, "the other customer's does not wait for all of them"
+    assert sorted(begun) == [0, 1, 2, 3, 4, 9]

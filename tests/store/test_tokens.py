@@ -10,7 +10,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.store import AUDIT
 from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.errors import NotFound, QuotaExceeded
-from webhook_grpc.domain.tokens import StoredToken, TokenSpec, hash_of
+from webhook_grpc.domain.tokens import StoredToken, TokenQuota, TokenSpec, hash_of
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import tokens
 
@@ -20,7 +20,7 @@ NEVER_BEFORE = 2**63 - 1
 
 async def new_token(database: Database, *customer_ids: int, role: Role = Role.VIEWER) -> StoredToken:
     spec = TokenSpec(role, frozenset(customer_ids) or None, "of a test")
-    return await tokens.create(database, spec, hash_of(b"secret"), tokens_max=100, audit=AUDIT)
+    return await tokens.create(database, spec, hash_of(b"secret"), TokenQuota(100, 100), audit=AUDIT)
 
 
 async def test_a_token_is_found_as_it_was_made(database: Database) -> None:
@@ -37,11 +37,29 @@ async def test_a_token_is_found_as_it_was_made(database: Database) -> None:
 async def test_there_are_never_more_tokens_than_there_may_be(database: Database) -> None:
     spec = TokenSpec(Role.VIEWER, None)
     made = await asyncio.gather(
-        *(tokens.create(database, spec, hash_of(b"secret"), tokens_max=2, audit=AUDIT) for _ in range(4)),
+        *(tokens.create(database, spec, hash_of(b"secret"), TokenQuota(2, 2), audit=AUDIT) for _ in range(4)),
         return_exceptions=True,
     )
     refused = [error for error in made if isinstance(error, QuotaExceeded)]
     assert [error.reason for error in refused] == ["TOKEN_QUOTA"] * 2
+
+
+async def test_a_customer_takes_no_tokens_from_the_others(database: Database) -> None:
+    """Its own admins could fill the table, and nobody could make another one."""
+
+    async def make(maker: frozenset[int] | None, *customer_ids: int) -> StoredToken:
+        quota = TokenQuota(all_max=10, customer_max=2, customer_ids=maker)
+        spec = TokenSpec(Role.VIEWER, frozenset(customer_ids) or None)
+        return await tokens.create(database, spec, hash_of(b"secret"), quota, audit=AUDIT)
+
+    own = frozenset({CUSTOMER})
+    for _ in range(2):
+        await make(own, CUSTOMER)
+    with pytest.raises(QuotaExceeded, match="and 2 of your customers alone") as refused:
+        await make(own, CUSTOMER)
+    assert refused.value.reason == "TOKEN_QUOTA"
+    await make(frozenset({OTHER}), OTHER)
+    await make(None, CUSTOMER)  # an operator is bound to nobody
 
 
 async def test_whoever_is_bound_to_customers_sees_and_deletes_only_their_tokens(database: Database) -> None:

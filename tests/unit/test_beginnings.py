@@ -46,6 +46,20 @@ async def test_who_would_wait_is_refused_where_too_many_do_and_others_begin(monk
     assert beginnings.waiting_count == 0
 
 
+async def test_when_too_many_wait_a_few_calls_of_another_connection_take_the_place_of_a_floods(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("webhook_grpc.server.grpc.beginnings.WAITING_MAX", 20)
+    beginnings = Beginnings()
+    flood = [asyncio.create_task(beginnings.turn("flood")) for _ in range(21)]
+    honest = [asyncio.create_task(beginnings.turn("honest")) for _ in range(5)]
+
+    came = await asyncio.gather(*flood, return_exceptions=True)
+    assert await asyncio.gather(*honest) == [None] * 5
+    assert [isinstance(error, Overloaded) for error in came] == [False] * 17 + [True] * 4, "the newest of the flood"
+    assert beginnings.waiting_count == 0
+
+
 async def test_of_many_connections_a_few_calls_begin_in_a_turn() -> None:
     beginnings, begun = Beginnings(), list[int]()
 

@@ -11,6 +11,7 @@ from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.errors import Overloaded
 from webhook_grpc.domain.limits import ShareLimits
 from webhook_grpc.server.limits import (
+    CUSTOMER_REQUESTS_COMING_MAX,
     REQUESTS_COMING_MAX,
     UNREAD_ANSWER_BYTES_MIN,
     ComingRequests,
@@ -63,13 +64,29 @@ async def test_requests_of_one_token_that_do_not_come_whole_hold_up_no_other_tok
         for _ in range(REQUESTS_COMING_MAX):
             await held.enter_async_context(coming.place(ONE))
 
-        assert coming.place(ONE).locked()
-        assert not coming.place(TWO).locked()
-    assert not coming.place(ONE).locked()
+        assert not coming.place(ONE).is_free
+        assert coming.place(TWO).is_free
+    assert coming.place(ONE).is_free
+
+
+async def test_many_tokens_of_one_customer_have_no_more_requests_on_their_way_than_a_few() -> None:
+    coming = ComingRequests()
+    many = [Caller(f"token {number}", frozenset((42,)), frozenset()) for number in range(CUSTOMER_REQUESTS_COMING_MAX)]
+    async with AsyncExitStack() as held:
+        for token in many:
+            await held.enter_async_context(coming.place(token))
+
+        left = asyncio.ensure_future(coming.place(many[0]).__aenter__())
+        await _settled()
+        assert not left.done(), "one more waits, with whichever token"
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        assert coming.place(Caller("other", frozenset((43,)), frozenset())).is_free
+    assert coming.place(many[0]).is_free, "all of it was given back, by the one that left, too"
 
 
 def test_who_does_not_read_its_answers_gets_no_further_ones_until_it_does() -> None:
-    unread = UnreadAnswers(10 * UNREAD_ANSWER_BYTES_MIN)
+    unread = UnreadAnswers(10 * UNREAD_ANSWER_BYTES_MIN, 100 * UNREAD_ANSWER_BYTES_MIN)
     large = unread.hold(1, 9 * UNREAD_ANSWER_BYTES_MIN)
     unread.check(1)
     small = unread.hold(1, 1)  # which counts as one more
@@ -82,6 +99,24 @@ def test_who_does_not_read_its_answers_gets_no_further_ones_until_it_does() -> N
     large()
     unread.check(1)
     small()
+    assert not unread.keys, "all of it was given back"
+
+
+def test_unread_answers_of_many_customers_have_a_bound_and_who_reads_gets_answers() -> None:
+    unread = UnreadAnswers(10 * UNREAD_ANSWER_BYTES_MIN, 20 * UNREAD_ANSWER_BYTES_MIN)
+    given = [unread.hold(customer, 5 * UNREAD_ANSWER_BYTES_MIN) for customer in range(4)]
+    little = unread.hold(5, 1)
+
+    for customer in range(4):
+        with pytest.raises(Overloaded, match="not read"):
+            unread.check(customer)
+    unread.check(5)
+    unread.check(6)  # of whom nothing is unread
+
+    given.pop()()
+    unread.check(0)  # there is room for all
+    for taken in (*given, little):
+        taken()
     assert not unread.keys, "all of it was given back"
 
 

@@ -99,6 +99,7 @@ def calls(
     clock: DatabaseClock | None = None,
     calls_at_once: int = 10,
     waiting_bytes_max: int = 1000,
+    reads_at_once: int = 10,
 ) -> Calls:
     """The pipeline, with a token that may do everything, one that may read and one that may publish."""
     tokens = tokens or [
@@ -116,8 +117,10 @@ def calls(
             ShareLimits(streams_max, streams_max, streams_max),
             call_seconds_max,
             TurnLimits(calls_at_once, 10, waiting_bytes_max, slowness.scaled(10.0)),
+            reads_at_once=reads_at_once,
             unsent_bytes_max=1_000_000,
             unread_bytes_max=1_000_000,
+            unread_total_bytes_max=1_000_000,
             rates=RateLimits(0, 0),
         ),
         RetentionPolicy(events_days=3, attempts_days=3, idempotency_keys_hours=24, audit_days=400),
@@ -429,6 +432,31 @@ async def test_calls_of_one_kind_wait_for_their_turn_and_those_that_publish_do_n
     held.released.set()
     assert [await first, await second] == [None, None]
     assert (pipeline.call_count, pipeline.waiting_count) == (0, 0)
+
+
+async def test_who_reads_waits_in_turn_by_customer_while_those_who_change_something_go_on() -> None:
+    """The database has few connections: without turns a customer with a hundred slow lists is before everybody else."""
+    pipeline, held, order = calls(reads_at_once=1, calls_max=100, waiting_bytes_max=10_000), Held(), list[int]()
+
+    async def noted(request: pb.GetWebhookRequest, call: Call) -> Webhook:
+        order.append(request.customer_id)
+        return await named(request, call)
+
+    def read(customer_id: int) -> asyncio.Task[Any]:
+        return asyncio.create_task(pipeline.serve(method(noted), JsonExchange({**BODY, "customer_id": customer_id})))
+
+    first = asyncio.create_task(pipeline.serve(method(held.answer), JsonExchange()))
+    await soon(held.begun.wait())
+    crowd = [read(1) for _ in range(9)]
+    await asyncio.sleep(0)
+    other = read(2)
+    await asyncio.sleep(0)  # now they wait
+    change = Unary("PauseWebhook", "manage", pb.GetWebhookRequest, Webhook, lambda _: named)
+    assert await reason_of(pipeline.serve(change, JsonExchange(authorization="Bearer operator"))) == ""
+
+    held.released.set()
+    assert await asyncio.gather(first, *crowd, other) == [None] * 11
+    assert order[:2] == [1, 2]
 
 
 async def test_a_call_that_waits_counts_with_the_bytes_of_its_request() -> None:

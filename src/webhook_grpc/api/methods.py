@@ -103,7 +103,7 @@ class Methods:
         self.access_tokens = AccessTokenMethods(clock, sealer)
         self.audit = AuditMethods(database)
         self.signing_keys = SigningKeyMethods(database, sealer, hints)
-        self.tokens = TokenMethods(database, clock, hints, settings.tokens_max)
+        self.tokens = TokenMethods(database, clock, hints, settings.tokens_max, settings.tokens_per_customer_max)
 
 
 @dataclass(frozen=True, slots=True)

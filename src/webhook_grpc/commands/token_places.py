@@ -18,7 +18,7 @@ from webhook_grpc.domain import tokens as domain
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import WebhookError
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.tokens import StoredToken, TokenSpec
+from webhook_grpc.domain.tokens import StoredToken, TokenQuota, TokenSpec
 from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import tokens as store
@@ -28,7 +28,7 @@ from .database import run_in_database
 _Result = TypeVar("_Result")
 _PAGE: Final = 1000
 _SECONDS_MAX: Final = 30.0
-_TOKENS_MAX: Final = 1_000_000  # in the database: whoever reaches it needs no quota
+_QUOTA: Final = TokenQuota(1_000_000, 1_000_000)  # whoever reaches the database needs none
 _ANSWER_BYTES_MAX: Final = 8_000_000
 
 
@@ -70,7 +70,7 @@ class InDatabase:
         secret = domain.secret_of(os.urandom(domain.SECRET_BYTES))
         sha256 = domain.hash_of(secret.encode("ascii"))
         audit = _audit("CreateToken")
-        made = self._run(lambda database: store.create(database, spec, sha256, _TOKENS_MAX, audit=audit))
+        made = self._run(lambda database: store.create(database, spec, sha256, _QUOTA, audit=audit))
         return domain.token_text(made.token_id, secret)
 
     def tokens(self) -> Iterable[dict[str, Any]]:

@@ -97,7 +97,8 @@ _QUOTA: Final = {
     "`WEBHOOK_WEBHOOKS_PER_CUSTOMER_MAX`.",
     "EVENT_TYPE_QUOTA": "Use a type that is there, or let the operator raise `WEBHOOK_EVENT_TYPES_MAX`.",
     "REPLAY_QUOTA": "Wait until a replay ends, or cancel one (`WEBHOOK_REPLAYS_PER_CUSTOMER_MAX`).",
-    "TOKEN_QUOTA": "Revoke tokens that nobody uses, or let the operator raise `WEBHOOK_TOKENS_MAX`.",
+    "TOKEN_QUOTA": "Revoke tokens that nobody uses, or let the operator raise `WEBHOOK_TOKENS_MAX` "
+    "or `WEBHOOK_TOKENS_PER_CUSTOMER_MAX`.",
 }
 _OVERLOADED: Final = {
     "RATE_LIMITED": "Repeat the call after `retry_seconds`, and ever later if it comes again. If it stays, publish in "
@@ -129,8 +130,8 @@ _HTTP: Final = {
     "PATH_UNKNOWN": "Look the path up in `/api/openapi.json`.",
     "METHOD_NOT_ALLOWED": "Take one of the methods in the header `Allow`.",
     "REQUEST_REFUSED": "Do as `detail` says: HTTP does not allow this here. The status is the 4xx that fits.",
-    "REQUEST_MALFORMED": "Send HTTP/1.1, with no header of more than 8,190 bytes. TLS to a port without TLS looks so, "
-    "too.",
+    "REQUEST_MALFORMED": "Send HTTP/1.1, with no header of more than 8,190 bytes, and no more than 64 KiB of them. "
+    "TLS to a port without TLS looks so, too.",
     "EXPECTATION_UNKNOWN": "Send no `Expect` but `100-continue`.",
 }
 

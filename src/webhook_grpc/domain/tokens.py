@@ -34,6 +34,20 @@ class TokenSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenQuota:
+    """How many tokens there may be: in all, and for each of the customers that their maker is bound to."""
+
+    all_max: int
+    customer_max: int
+    customer_ids: frozenset[int] | None = None  # of the maker; None: it is not bound to any
+
+    @property
+    def own_max(self) -> int:
+        """Returns how many tokens there may be that are for no other customers than the maker's."""
+        return self.customer_max * len(self.customer_ids or ())
+
+
+@dataclass(frozen=True, slots=True)
 class StoredToken:
     """A token as the database has it."""
 

@@ -123,8 +123,10 @@ class CallLimits:
     streams: ShareLimits
     call_seconds_max: float
     turns: TurnLimits
+    reads_at_once: int
     unsent_bytes_max: int
     unread_bytes_max: int
+    unread_total_bytes_max: int
     rates: RateLimits
 
 
@@ -152,10 +154,14 @@ class Calls:
         self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams")
         self._publishing = Turns(limits.turns)  # apart, so that no event waits for those who read and manage
         self._others = Turns(limits.turns)
+        # Those that read wait here, in turn by customer, and not for a connection of the pool, first come, first served
+        self._reading = Turns(replace(limits.turns, at_once=min(limits.turns.at_once, limits.reads_at_once)))
         self._rates = CallRates(limits.rates)
         self._coming = ComingRequests()
         self._unsent = UnsentBytes(limits.unsent_bytes_max)
-        self.unread = UnreadAnswers(limits.unread_bytes_max)  # the doors know how long an answer is unread
+        self.unread = UnreadAnswers(
+            limits.unread_bytes_max, limits.unread_total_bytes_max
+        )  # the doors know for how long
         self._stopping = False
 
     def stop(self) -> None:
@@ -170,7 +176,7 @@ class Calls:
     @property
     def waiting_count(self) -> int:
         """How many of these wait for their turn."""
-        return self._publishing.waiting_count + self._others.waiting_count
+        return sum(turns.waiting_count for turns in (self._publishing, self._reading, self._others))
 
     @property
     def stream_count(self) -> int:
@@ -263,7 +269,7 @@ class Calls:
         whose: int | str,
         unread_by: Hashable,
     ) -> None:
-        turns = self._publishing if method.permission == "publish" else self._others
+        turns = self._turns_of(method)
         if not turns.take():
             await turns.wait(whose, request.ByteSize())
         try:
@@ -271,6 +277,11 @@ class Calls:
             await method.run(self._methods, request, call, write)
         finally:
             turns.leave()
+
+    def _turns_of(self, method: Method[Any, Any]) -> Turns:
+        if method.permission == "publish":
+            return self._publishing
+        return self._reading if method.permission == "read" else self._others
 
     def _why_ended(self, caller: Caller) -> Unauthenticated:
         """Returns why a stream ended before its client left: its token has expired, or was revoked."""

@@ -21,6 +21,7 @@ from webhook_grpc.domain.limits import Buckets, RateLimits, ShareLimits
 
 RETRY_SECONDS: Final = 1.0
 REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
+CUSTOMER_REQUESTS_COMING_MAX: Final = 64  # of all tokens of one customer
 UNREAD_ANSWER_BYTES_MIN: Final = 16 * 1024  # what an unread answer counts for at least: its call takes memory, too
 
 _Key = TypeVar("_Key", int, str)
@@ -129,25 +130,70 @@ def _too_many(whose: str, buckets: Buckets, wait_seconds: float) -> Overloaded:
 
 
 class ComingRequests:
-    """Bounds how many requests of one token are in memory that have not come whole: others of its calls wait."""
+    """Bounds how many requests of one token, and of one customer, are in memory that have not come whole.
+
+    Others of its calls wait. A caller for several customers counts for none: nobody knows yet which of them it is.
+    """
 
     def __init__(self) -> None:
-        self._places = WeakValueDictionary[str, asyncio.Semaphore]()  # by token: those that have calls
+        self._of_tokens = WeakValueDictionary[str, asyncio.Semaphore]()  # of those that have calls, as below
+        self._of_customers = WeakValueDictionary[int, asyncio.Semaphore]()
 
-    def place(self, caller: Caller) -> asyncio.Semaphore:
+    def place(self, caller: Caller) -> ComingPlace:
         """Returns what a call has to hold while its request comes."""
-        places = self._places.get(caller.name)
-        if places is None:
-            places = self._places[caller.name] = asyncio.Semaphore(REQUESTS_COMING_MAX)
-        return places
+        own = _bounded(self._of_tokens, caller.name, REQUESTS_COMING_MAX)
+        if caller.customer_id is None:
+            return ComingPlace(own, None)
+        return ComingPlace(own, _bounded(self._of_customers, caller.customer_id, CUSTOMER_REQUESTS_COMING_MAX))
+
+
+def _bounded(places: WeakValueDictionary[_Key, asyncio.Semaphore], key: _Key, count: int) -> asyncio.Semaphore:
+    found = places.get(key)
+    if found is None:
+        found = places[key] = asyncio.Semaphore(count)
+    return found
+
+
+class ComingPlace:
+    """The places of one request that comes. They are held by `async with`, which waits for them."""
+
+    __slots__ = ("_of_customer", "_of_token")
+
+    def __init__(self, of_token: asyncio.Semaphore, of_customer: asyncio.Semaphore | None) -> None:
+        self._of_token = of_token
+        self._of_customer = of_customer
+
+    @property
+    def is_free(self) -> bool:
+        """Returns whether nobody has to wait."""
+        return not self._of_token.locked() and not (self._of_customer is not None and self._of_customer.locked())
+
+    async def __aenter__(self) -> None:
+        await self._of_token.acquire()
+        if self._of_customer is not None:
+            try:
+                await self._of_customer.acquire()
+            except BaseException:
+                self._of_token.release()
+                raise
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._of_customer is not None:
+            self._of_customer.release()
+        self._of_token.release()
 
 
 class UnreadAnswers:
-    """Bounds the bytes of answers that callers have not taken: whoever has more than its share gets no further ones."""
+    """Bounds the bytes of answers that callers have not taken: whoever has more than its share gets no further ones.
 
-    def __init__(self, each_max: int) -> None:
+    A share is `each_max`; once all callers together have `all_max`, an equal part of that: who reads gets answers.
+    """
+
+    def __init__(self, each_max: int, all_max: int) -> None:
         self._each_max = each_max
+        self._all_max = all_max
         self._held_by = Counter[Hashable]()
+        self._held = 0
 
     @property
     def keys(self) -> Collection[Hashable]:
@@ -156,8 +202,11 @@ class UnreadAnswers:
 
     def check(self, key: Hashable) -> None:
         """Raises Overloaded if too much of this key is unread."""
-        if self._held_by[key] >= self._each_max:
-            text = f"answers of {self._each_max} bytes are on their way and not read; read them, and retry later"
+        share = self._each_max
+        if self._held >= self._all_max:
+            share = min(share, self._all_max // len(self._held_by))
+        if self._held_by[key] >= max(1, share):
+            text = f"answers of {share} bytes are on their way and not read; read them, and retry later"
             raise Overloaded("RATE_LIMITED", text, RETRY_SECONDS)
 
     def hold(self, key: Hashable, size_bytes: int) -> Callable[..., None]:
@@ -166,10 +215,12 @@ class UnreadAnswers:
         `key`: whose share it takes.
         """
         size_bytes = max(size_bytes, UNREAD_ANSWER_BYTES_MIN)
+        self._held += size_bytes
         self._held_by[key] += size_bytes
         return partial(self._give_back, key, size_bytes)
 
     def _give_back(self, key: Hashable, size_bytes: int, *_: object) -> None:
+        self._held -= size_bytes
         self._held_by[key] -= size_bytes
         if not self._held_by[key]:
             del self._held_by[key]

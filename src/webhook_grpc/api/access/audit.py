@@ -33,7 +33,7 @@ class AuditMethods:
         key = page.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, customer_ids, before, size + 1)
-        listed = fitting([entry_message(entry) for entry in found[:size]])
+        listed = await fitting(found[:size], entry_message)
         return service_pb2.ListAuditEntriesResponse(
             entries=listed,
             next_page_token="" if len(listed) == len(found) else page.after(listed[-1].entry_id),

@@ -18,7 +18,7 @@ from webhook_grpc.domain import validation
 from webhook_grpc.domain.access import PERMISSIONS_OF_ROLES, Caller, Role
 from webhook_grpc.domain.errors import PermissionDenied, Violation
 from webhook_grpc.domain.ids import INT64_MAX
-from webhook_grpc.domain.tokens import StoredToken, TokenSpec
+from webhook_grpc.domain.tokens import StoredToken, TokenQuota, TokenSpec
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
@@ -41,12 +41,14 @@ class TokenMethods:
         clock: DatabaseClock,
         hints: Hints,
         tokens_max: int,
+        tokens_per_customer_max: int,
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._database = database
         self._clock = clock
         self._hints = hints
         self._tokens_max = tokens_max
+        self._tokens_per_customer_max = tokens_per_customer_max
         self._entropy = entropy
 
     async def create(self, request: service_pb2.CreateTokenRequest, call: Call) -> token_pb2.Token:
@@ -57,7 +59,8 @@ class TokenMethods:
         _refuse_more_than(call.caller, spec)
         secret = domain.secret_of(self._entropy(domain.SECRET_BYTES))
         sha256, audit = domain.hash_of(secret.encode("ascii")), call.audit(fields=set_fields(request.token))
-        made = await store.create(self._database, spec, sha256, self._tokens_max, audit=audit)
+        quota = TokenQuota(self._tokens_max, self._tokens_per_customer_max, call.caller.customer_ids)
+        made = await store.create(self._database, spec, sha256, quota, audit=audit)
         message = token_message(made)
         message.bearer_token = domain.token_text(made.token_id, secret)
         return message
@@ -71,7 +74,7 @@ class TokenMethods:
         key = page.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, call.caller.customer_ids, before, size + 1)
-        listed = fitting([token_message(token) for token in found[:size]])
+        listed = await fitting(found[:size], token_message)
         return service_pb2.ListTokensResponse(
             tokens=listed,
             next_page_token="" if len(listed) == len(found) else page.after(listed[-1].token_id),

@@ -51,7 +51,7 @@ class DeliveryMethods:
         key = token.read()
         before = _delivery_key(*key) if key else delivery_lists.DELIVERIES_START
         page = await delivery_lists.list_deliveries(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
-        deliveries = fitting([writing.delivery_message(delivery) for delivery in page.items])
+        deliveries = await fitting(page.items, writing.delivery_message)
         response = service_pb2.ListDeliveriesResponse(deliveries=deliveries)
         if after := page.key_after(len(deliveries)):
             response.next_page_token = token.after(micros_of(after.create_time), after.event_id.bytes, after.webhook_id)
@@ -78,7 +78,7 @@ class DeliveryMethods:
             if wanted is None:
                 return service_pb2.ListDeliveryAttemptsResponse()
         page = await attempt_lists.list_attempts(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
-        attempts = fitting([writing.attempt_message(attempt) for attempt in page.items])
+        attempts = await fitting(page.items, writing.attempt_message)
         response = service_pb2.ListDeliveryAttemptsResponse(attempts=attempts)
         if after := page.key_after(len(attempts)):
             response.next_page_token = token.after(micros_of(after.end_time), after.webhook_id, after.seq)

@@ -119,7 +119,7 @@ class ReplayMethods:
         key = token.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, customer_id, statuses, before, size + 1)
-        replays = fitting([replay_message(replay) for replay in found[:size]])
+        replays = await fitting(found[:size], replay_message)
         return service_pb2.ListReplaysResponse(
             replays=replays,
             next_page_token="" if len(replays) == len(found) else token.after(replays[-1].replay_id),

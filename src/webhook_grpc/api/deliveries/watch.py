@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from webhook.v1 import service_pb2
@@ -28,7 +28,7 @@ from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.sealed_cursors import SealedCursors
 from webhook_grpc.hub.log.batches import Batch
-from webhook_grpc.hub.log.history import History
+from webhook_grpc.hub.log.history import History, Reader
 from webhook_grpc.hub.log.shared_reads import SharedReads
 from webhook_grpc.hub.log.tail import Subscription, Tail
 from webhook_grpc.hub.turns import LoopTurns
@@ -77,11 +77,11 @@ class WatchMethods:
             times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
         )
         refuse_if(violations)
-        whose = call.caller.customer_id or 0
-        incarnation, is_beside_older = await self._reads.read("log", self._read_log)
+        whose, in_line = call.caller.customer_id or 0, wanted.customer_id or call.caller.name
+        incarnation, is_beside_older = await self._reads.read(in_line, "log", self._read_log)
         watcher = _Watcher(
             wanted,
-            wanted.customer_id or call.caller.name,
+            in_line,
             heartbeat_seconds,
             self._cursor_maker(incarnation, whose, is_sealed=not is_beside_older),
             self._clock,
@@ -90,11 +90,12 @@ class WatchMethods:
             self._turns,
         )
         if request.cursor:  # an empty one is none: a client that keeps the last cursor has seen none yet
-            position = await self._position_of(request.cursor, incarnation, whose)
+            position = await self._position_of(request.cursor, incarnation, whose, in_line)
         elif start_time is not None:
-            position = await self._reads.read(start_time, partial(feed.position_at, self._database, start_time))
+            read_position = partial(feed.position_at, self._database, start_time)
+            position = await self._reads.read(in_line, start_time, read_position)
         else:
-            position, _ = await self._reads.read("end", partial(feed.end_position, self._database))
+            position, _ = await self._reads.read(in_line, "end", partial(feed.end_position, self._database))
             if request.snapshot:
                 await self._snapshot(watcher)
         # At once: an idle stream must not look dead.
@@ -117,14 +118,14 @@ class WatchMethods:
             return lambda position: encode_cursor(incarnation, position)
         return lambda position: self._cursors.seal(incarnation, position, whose)
 
-    async def _position_of(self, cursor: bytes, incarnation: UUID, whose: int) -> Position:
+    async def _position_of(self, cursor: bytes, incarnation: UUID, whose: int, in_line: Hashable) -> Position:
         decoded = self._cursors.open(cursor, whose)
         if decoded is None:
             raise field_invalid("cursor", "is not one that WatchDeliveries sent", "CURSOR_INVALID")
         cursor_incarnation, position = decoded
         if cursor_incarnation != incarnation:
             raise feed.cursor_of_other_log()
-        kept = await self._reads.read("kept", partial(feed.kept, self._database))
+        kept = await self._reads.read(in_line, "kept", partial(feed.kept, self._database))
         kept.check(position)
         return position
 
@@ -133,11 +134,19 @@ class WatchMethods:
         pending = replace(watcher.wanted, statuses=(DeliveryStatus.PENDING,))
         before: DeliveryKey | None = delivery_lists.DELIVERIES_START
         while before is not None:
-            part, before = await self._reads.read((pending, before), partial(self._read_pending, pending, before))
+            part, before = await watcher.meanwhile(None, self._next_pending(watcher.whose, pending, before))
             if part.deliveries:
-                await self._turns.wait(watcher.whose)
                 await watcher.send([part], None)
             await watcher.beat(None)  # a narrow filter may leave nothing to send for long
+
+    async def _next_pending(
+        self, whose: Hashable, pending: DeliveryFilter, before: DeliveryKey
+    ) -> tuple[SharedDeliveries, DeliveryKey | None]:
+        """Returns a page of deliveries when it is the watcher's turn, and from where on the next one goes."""
+        found = await self._reads.read(whose, (pending, before), partial(self._read_pending, pending, before))
+        if found[0].deliveries:
+            await self._turns.wait(whose)
+        return found
 
     async def _read_pending(
         self, pending: DeliveryFilter, before: DeliveryKey
@@ -148,14 +157,27 @@ class WatchMethods:
 
     async def _catch_up(self, watcher: _Watcher, position: Position, subscription: Subscription) -> Position:
         """Reads the log from a position to where the subscription joined the live tail."""
-        with self._history.reader() as reader:
-            while batch := await reader.read(position, subscription.joined_at):
-                await self._turns.wait(watcher.whose)
+        with self._history.reader(watcher.whose) as reader:
+            while batch := await watcher.meanwhile(
+                position, self._next_read(watcher.whose, reader, position, subscription)
+            ):
                 position = await watcher.send_wanted([batch], position)
                 await watcher.beat(position)  # a narrow filter may leave nothing to send for long
                 if subscription.closed:
                     raise server_stopping()
         return position
+
+    async def _next_read(
+        self, whose: Hashable, reader: Reader, position: Position, subscription: Subscription
+    ) -> Batch | None:
+        """Returns the next changes of the log when it is the watcher's turn, None at the end."""
+        batch = await reader.read(position, subscription.joined_at)
+        if batch is not None:
+            await self._turns.wait(whose)
+        return batch
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(slots=True)
@@ -170,7 +192,7 @@ class _Watcher:
     write: Write
     write_seconds_max: float
     turns: LoopTurns
-    written_at: float = 0.0
+    written_at: float = field(default_factory=time.monotonic)
 
     async def follow(self, subscription: Subscription, position: Position) -> Position:
         """Follows the live tail until the buffer overruns; returns the position up to which everything was sent."""
@@ -184,6 +206,19 @@ class _Watcher:
                 return position
             position = await self.send_wanted(batches, position)
             await self.beat(position)
+
+    async def meanwhile(self, position: Position | None, waiting: Coroutine[Any, Any, Value]) -> Value:
+        """Returns what comes of something that may take long: heartbeats go on meanwhile."""
+        task = asyncio.create_task(waiting, name="read for a watcher")
+        try:
+            while True:
+                left_seconds = self.written_at + self.heartbeat_seconds - time.monotonic()
+                await asyncio.wait([task], timeout=max(0.0, left_seconds))
+                if task.done():
+                    return task.result()
+                await self.beat(position)
+        finally:
+            task.cancel()
 
     async def beat(self, position: Position | None) -> None:
         """Sends an empty message if nothing was sent for as long as the heartbeat."""

@@ -74,7 +74,7 @@ class EventTypeMethods:
         found = await store.list_page(
             self._database, include_archived=request.include_archived, after=_name_from_token(token), limit=size + 1
         )
-        listed = fitting([writing.event_type_message(event_type) for event_type in found[:size]])
+        listed = await fitting(found[:size], writing.event_type_message)
         return service_pb2.ListEventTypesResponse(
             event_types=listed,
             next_page_token="" if len(listed) == len(found) else token.after(listed[-1].event_type.encode("ascii")),

@@ -119,7 +119,7 @@ class EventMethods:
         before = _event_key(*key) if key else event_lists.EVENTS_START
         page = await event_lists.list_events(self._database, wanted, before, PageBounds(size, PAGE_BYTES_MAX))
         with_publisher = call.caller.may_see_callers
-        events = fitting([writing.event_message(event, with_publisher=with_publisher) for event in page.items])
+        events = await fitting(page.items, partial(writing.event_message, with_publisher=with_publisher))
         response = service_pb2.ListEventsResponse(events=events)
         if after := page.key_after(len(events)):
             response.next_page_token = token.after(after.bytes)

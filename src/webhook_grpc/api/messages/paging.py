@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
@@ -21,7 +22,11 @@ PAGE_BYTES_MAX: Final = 2_000_000  # clients accept 4 MiB by default
 _BINDING_BYTES: Final = 8
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
+MADE_AT_ONCE: Final = 50  # messages in one turn of the event loop
+STEP_BYTES_MAX: Final = 64 * 1024  # of these; fewer of them where they are large
+
 M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
 def page_size(requested: int, violations: list[Violation]) -> int:
@@ -31,15 +36,24 @@ def page_size(requested: int, violations: list[Violation]) -> int:
     return min(requested, PAGE_SIZE_MAX) or DEFAULT_PAGE_SIZE
 
 
-def fitting(messages: Sequence[M]) -> list[M]:
-    """Returns the first messages that fit into a response, at least one. AIP-158 allows pages that are shorter."""
+async def fitting(items: Iterable[T], message_of: Callable[[T], M]) -> list[M]:
+    """Returns messages of the first items that fit into a response, at least one. AIP-158 allows shorter pages.
+
+    However many they are, and whatever a receiver has answered, the loop is held for some milliseconds at a time.
+    """
     fits: list[M] = []
-    room = PAGE_BYTES_MAX
-    for message in messages:
-        room -= message.ByteSize()
+    room, step_bytes = PAGE_BYTES_MAX, 0
+    for item in items:
+        message = message_of(item)
+        size_bytes = message.ByteSize()
+        room -= size_bytes
         if fits and room < 0:
             break
         fits.append(message)
+        step_bytes += STEP_BYTES_MAX // MADE_AT_ONCE + size_bytes
+        if step_bytes >= STEP_BYTES_MAX:
+            step_bytes = 0
+            await asyncio.sleep(0)  # calls get a turn between pieces
     return fits
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection, Mapping
 
 from webhook.v1 import service_pb2, signing_key_pb2
 
@@ -70,6 +71,8 @@ class SigningKeyMethods:
             self._hints.webhook_changed(webhook_id)
         return writing.signing_key_message(rotated.key)
 
-    async def jwks(self, customer_id: int) -> bytes:
-        """Returns the JSON Web Key Set of a customer, an empty one for an id of no customer. Raises Unavailable."""
-        return jwks(await store.of_customer(self._database, customer_id) if 0 < customer_id <= INT64_MAX else ())
+    async def jwks(self, customer_ids: Collection[int]) -> Mapping[int, bytes]:
+        """Returns the JSON Web Key Set of each customer, an empty one for an id of no customer. Raises Unavailable."""
+        possible = [customer_id for customer_id in customer_ids if 0 < customer_id <= INT64_MAX]
+        keys = await store.of_customers(self._database, possible)
+        return {customer_id: jwks(keys.get(customer_id, ())) for customer_id in customer_ids}

@@ -155,7 +155,7 @@ class WebhookMethods:
         key = token.read()
         before = int(key[0]) if key else INT64_MAX
         found = await store.list_page(self._database, customer_id, statuses, before, size + 1)
-        webhooks = fitting([self._shown(webhook) for webhook in found[:size]])
+        webhooks = await fitting(found[:size], self._shown)
         return service_pb2.ListWebhooksResponse(
             webhooks=webhooks,
             next_page_token="" if len(webhooks) == len(found) else token.after(webhooks[-1].webhook_id),

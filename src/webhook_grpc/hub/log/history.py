@@ -1,7 +1,7 @@
 """The log as the table has it, read for watchers who catch up. Those at the same position share what is read.
 
 Many come at the same time: after a restart of the service, or of a network. So a few reads run at a time, and the
-others wait in turn; calls keep the rest of the pool.
+others wait, customers in turn; calls keep the rest of the pool. A read that nobody waits for any more is not begun.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Generator
+from collections.abc import Generator, Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +20,7 @@ from webhook_grpc.store.log import feed
 from webhook_grpc.store.log.rows import change_bytes
 
 from .batches import Batch
+from .read_turns import ReadTurns
 
 READS_AT_ONCE: Final = 2  # each may bring megabytes, which the loop has to turn into messages
 
@@ -28,7 +29,9 @@ READS_AT_ONCE: Final = 2  # each may bring megabytes, which the loop has to turn
 class _Read:
     """One read of the table, in progress or kept. It sees whatever was committed before it began."""
 
+    granted: asyncio.Future[None]  # when it may begin
     task: asyncio.Task[Batch | None] | None = None
+    waiting_count: int = 0  # watchers
     began_at: float = field(default=float("inf"))  # monotonic; until then it waits for its turn
     bytes_kept: int = 0
 
@@ -39,38 +42,56 @@ class History:
     def __init__(self, database: Database, kept_bytes_max: int) -> None:
         """`kept_bytes_max`: of what was read last, for watchers who are a little behind the first."""
         self._database = database
-        self._turns = asyncio.Semaphore(READS_AT_ONCE)
+        self._turns = ReadTurns(READS_AT_ONCE)
         self._reads: OrderedDict[Position, _Read] = OrderedDict()
         self._reader_count = 0
         self._kept_bytes_max = kept_bytes_max
         self.kept_bytes = 0  # about
 
     @contextlib.contextmanager
-    def reader(self) -> Generator[Reader]:
-        """Joins for as long as a watcher catches up. Nothing is kept when the last one has left."""
+    def reader(self, whose: Hashable) -> Generator[Reader]:
+        """Joins for as long as a watcher catches up. Nothing is kept when the last one has left.
+
+        `whose`: who shares the turns of this watcher.
+        """
         self._reader_count += 1
         try:
-            yield Reader(self, time.monotonic())
+            yield Reader(self, whose, time.monotonic())
         finally:
             self._reader_count -= 1
             self._keep_at_most(self._kept_bytes_max if self._reader_count else 0)
 
-    async def read(self, position: Position, until: Position, since: float) -> Batch | None:
+    async def read(self, whose: Hashable, position: Position, until: Position, since: float) -> Batch | None:
         """Returns the next changes as a read finds them that began at `since` (monotonic) or later; see Reader."""
         read = self._reads.get(position)
         if read is None or read.task is None or read.began_at < since:
             self._forget(position)
-            read = self._reads[position] = _Read()
+            read = self._reads[position] = _Read(asyncio.get_running_loop().create_future())
             read.task = asyncio.create_task(self._read(read, position, until), name="read the log")
             read.task.add_done_callback(_take_exception)
-        return await asyncio.shield(read.task)  # a watcher that leaves must not take the changes from the others
+            self._turns.hold(read.granted, read.task)
+        self._turns.line_up(whose, read.granted)
+        read.waiting_count += 1
+        try:
+            return await asyncio.shield(read.task)  # a watcher that leaves must not take the changes from the others
+        finally:
+            read.waiting_count -= 1
+            self._drop_if_left(read, position)
+
+    def _drop_if_left(self, read: _Read, position: Position) -> None:
+        """Drops a read that has not begun and that nobody waits for any more."""
+        if read.waiting_count or read.task is None or read.began_at < float("inf"):
+            return
+        if self._reads.get(position) is read:
+            del self._reads[position]
+        read.task.cancel()
 
     async def _read(self, read: _Read, position: Position, until: Position) -> Batch | None:
         batch = None
         try:
-            async with self._turns:
-                read.began_at = time.monotonic()
-                changes = await feed.read(self._database, position, until)
+            await read.granted
+            read.began_at = time.monotonic()
+            changes = await feed.read(self._database, position, until)
             if changes:
                 batch = Batch(position, changes, feed.advanced(position, changes))
             return batch
@@ -106,6 +127,7 @@ class Reader:
     """A watcher who catches up: gets what others have read since it began, and reads the rest itself."""
 
     history: History
+    whose: Hashable
     since: float
 
     async def read(self, position: Position, until: Position) -> Batch | None:
@@ -113,7 +135,7 @@ class Reader:
 
         They may go beyond `until` where another watcher has read them.
         """
-        return await self.history.read(position, until, self.since)
+        return await self.history.read(self.whose, position, until, self.since)
 
 
 def _take_exception(read: asyncio.Task[Batch | None]) -> None:

@@ -2,43 +2,77 @@
 
 Watchers come in crowds: after a restart of the service, or of a network, a thousand ask where the log ends. Nobody gets
 what was read before it asked: whoever asks while a read is under way waits for the next one, together with all others
-who come meanwhile. So of equal reads one runs and one waits at most.
+who come meanwhile. So of equal reads one runs and one waits at most; of all of them a few run, customers in turn. A
+read that nobody waits for any more is not begun.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, TypeVar, cast
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from .read_turns import ReadTurns
+
+READS_AT_ONCE: Final = 4  # so that calls keep half of the pool, and more of a larger one
 
 Value = TypeVar("Value")
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    """A read that has not begun, or is under way."""
+
+    granted: asyncio.Future[None]  # when it may begin
+    task: asyncio.Task[Any]
+    waiting_count: int = 0
 
 
 class SharedReads:
     """The reads that are under way, and those that wait for their begin."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Hashable, asyncio.Task[Any]] = {}  # have not begun, so whoever comes may join
+        self._turns = ReadTurns(READS_AT_ONCE)
+        self._waiting: dict[Hashable, _Read] = {}  # have not begun, so whoever comes may join
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
 
-    async def read(self, key: Hashable, make: Callable[[], Awaitable[Value]]) -> Value:
+    async def read(self, whose: Hashable, key: Hashable, make: Callable[[], Awaitable[Value]]) -> Value:
         """Returns what `make` of one of those with an equal key returned, begun after this call. Raises what it raised.
 
         `make` must depend on nothing but the key and the database. Whoever leaves takes it from nobody else.
+        `whose`: who shares the turns of this read.
         """
-        task = self._waiting.get(key)
-        if task is None:
-            task = asyncio.create_task(self._made(key, make, self._running.get(key)), name="shared read")
-            task.add_done_callback(_take_exception)
-            self._waiting[key] = task
-        return cast("Any", await asyncio.shield(task))
+        read = self._waiting.get(key) or self._new(key, make)
+        self._turns.line_up(whose, read.granted)
+        read.waiting_count += 1
+        try:
+            return await asyncio.shield(read.task)
+        finally:
+            read.waiting_count -= 1
+            if not read.waiting_count and self._waiting.get(key) is read:
+                del self._waiting[key]
+                read.task.cancel()
+
+    def _new(self, key: Hashable, make: Callable[[], Awaitable[Value]]) -> _Read:
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        made = self._made(key, make, self._running.get(key), granted)
+        read = self._waiting[key] = _Read(granted, asyncio.create_task(made, name="shared read"))
+        read.task.add_done_callback(_take_exception)
+        self._turns.hold(granted, read.task)
+        return read
 
     async def _made(
-        self, key: Hashable, make: Callable[[], Awaitable[Value]], before: asyncio.Task[Any] | None
+        self,
+        key: Hashable,
+        make: Callable[[], Awaitable[Value]],
+        before: asyncio.Task[Any] | None,
+        granted: asyncio.Future[None],
     ) -> Value:
+        await granted
         if before is not None:
             await asyncio.wait([before])
-        self._running[key] = self._waiting.pop(key)
+        self._running[key] = self._waiting.pop(key).task
         try:
             return await make()
         finally:

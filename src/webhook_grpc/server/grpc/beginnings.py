@@ -2,6 +2,7 @@
 
 A connection's first call in a turn begins at once. Of those that come together the others wait, in a line for each
 connection: whoever opens a thousand streams waits behind itself, and one that is reset while it waits costs nothing.
+When too many wait, the newest of the longest line is refused: that is a flood's.
 """
 
 from __future__ import annotations
@@ -49,16 +50,18 @@ class Beginnings:
         return begun
 
     async def turn(self, connection: str) -> None:
-        """Returns when a call of this connection may begin. Raises Overloaded if too many wait, and it would, too."""
+        """Returns when a call of this connection may begin.
+
+        Raises Overloaded if too many wait, and this connection has the longest line, or gets it while the call waits.
+        """
         line = self._lines.get(connection)
         if line is None:
             if not self._lines:
                 asyncio.get_running_loop().call_soon(self._next)
             self._lines[connection] = deque()
             return
-        if self.waiting_count >= WAITING_MAX:
-            text = f"{WAITING_MAX} calls wait to begin already; retry later"
-            raise Overloaded("RATE_LIMITED", text, RETRY_SECONDS)
+        if self.waiting_count >= WAITING_MAX and not self._refuse_newest_of_longest(line):
+            raise _too_many()
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.append(place)
         self.waiting_count += 1
@@ -66,6 +69,15 @@ class Beginnings:
             await place
         finally:
             self.waiting_count -= 1
+
+    def _refuse_newest_of_longest(self, own: deque[asyncio.Future[None]]) -> bool:
+        """Refuses a call of the longest line. Returns whether there was one that is longer than `own` will be."""
+        while len(longest := max(self._lines.values(), key=len)) > len(own) + 1:
+            newest = longest.pop()
+            if not newest.done():  # done: its client has left
+                newest.set_exception(_too_many())
+                return True
+        return False
 
     def _next(self) -> None:
         """Lets a few calls begin, of one connection after the other; forgets those connections of which none waits."""
@@ -82,6 +94,10 @@ class Beginnings:
                 self._lines[connection] = line  # at the end: the others come first
         if self._lines:
             asyncio.get_running_loop().call_soon(self._next)
+
+
+def _too_many() -> Overloaded:
+    return Overloaded("RATE_LIMITED", f"{WAITING_MAX} calls wait to begin already; retry later", RETRY_SECONDS)
 
 
 class Unknown(grpc.GenericRpcHandler):

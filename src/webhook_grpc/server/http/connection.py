@@ -2,26 +2,66 @@
 
 A caller that does not take what is sent to it is dropped: it would hold the answer, and one of the connections, for as
 long as it likes. It has to take TAKEN_BYTES_MIN in each UNTAKEN_SECONDS_MAX. (Watchers have a time of their own.)
+
+What a connection can leave in memory is bounded: the headers of a request, all together, and how many requests are read
+ahead of the one that is answered. (aiohttp bounds each header only, and reads 32 requests ahead: 64 MB.)
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
+from aiohttp.http_parser import HttpRequestParser
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from webhook_grpc.api.codes import Code
 
 from .problem import Problem
 
-HEAD_BYTES_MAX: Final = 8190  # of the request line, and of one header
+LINE_BYTES_MAX: Final = 8190  # of the request line, and of one header
+HEAD_BYTES_MAX: Final = 64 * 1024  # of all headers of a request
+HEADERS_MAX: Final = 128
+REQUESTS_AHEAD_MAX: Final = 2  # that are read while another one is answered
+BODY_BYTES_AHEAD: Final = 64 * 1024  # of a body that nobody reads; twice of it, and what one read of the socket brings
 UNTAKEN_SECONDS_MAX: Final = 10.0
 TAKEN_BYTES_MIN: Final = 16 * 1024
 
 log = structlog.get_logger("webhook_grpc.http")
+
+
+class Parser(HttpRequestParser):
+    """Reads requests. One whose headers are too large all together is refused, if it can be before it has come."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._coming_bytes = 0  # of a head that has not come whole
+        self._body: Any = EMPTY_PAYLOAD  # of the last request
+
+    def feed_data(self, data: bytes) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - it is typed as another
+        """Returns the requests whose heads are whole now. Raises BadHttpMessage."""
+        if self._coming_bytes > HEAD_BYTES_MAX:
+            raise _head_too_large()  # it was refused already
+        is_body = not self._body.is_eof()
+        found: Any = super().feed_data(data)
+        if messages := found[0]:
+            self._body, self._coming_bytes = messages[-1][1], 0
+            for message, _ in messages:
+                if sum(len(name) + len(value) for name, value in message.raw_headers) > HEAD_BYTES_MAX:
+                    self._coming_bytes = HEAD_BYTES_MAX + 1
+        elif not is_body:
+            self._coming_bytes += len(data)
+        if self._coming_bytes > HEAD_BYTES_MAX:
+            raise _head_too_large()
+        return found
+
+
+def _head_too_large() -> BadHttpMessage:
+    return BadHttpMessage(f"the headers have more than {HEAD_BYTES_MAX} bytes")
 
 
 class Connection(web.RequestHandler):
@@ -30,6 +70,33 @@ class Connection(web.RequestHandler):
     __slots__ = ("_look", "is_watched")
     _look: asyncio.TimerHandle | None
     is_watched: bool  # by who writes: a watcher that does not read is ended there
+
+    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, keepalive_seconds: float) -> None:
+        silent: Any = None
+        bounds: dict[str, Any] = {
+            "max_line_size": LINE_BYTES_MAX,
+            "max_field_size": LINE_BYTES_MAX,
+            "max_headers": HEADERS_MAX,
+            "auto_decompress": False,  # a compressed body is refused: see Exchange
+        }
+        super().__init__(
+            manager,
+            loop=loop,
+            access_log=silent,
+            keepalive_timeout=keepalive_seconds,
+            read_bufsize=BODY_BYTES_AHEAD,
+            **bounds,
+        )
+        self._max_msg_queue_size, self._msg_queue_resume_size = REQUESTS_AHEAD_MAX, REQUESTS_AHEAD_MAX // 2
+        parser: Any = Parser
+        self._parser = parser(
+            self,
+            loop,
+            BODY_BYTES_AHEAD,
+            payload_exception=web.RequestPayloadError,
+            max_msg_queue_size=REQUESTS_AHEAD_MAX,
+            **bounds,
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
@@ -116,5 +183,8 @@ def _problem(status: int, request_id: str) -> Problem:
     if status >= 500:
         detail = f"internal error; give this request id to the operator: {request_id}"
         return Problem(500, detail, Code.INTERNAL, "INTERNAL")
-    detail = f"this is not HTTP, or its first line or one of its headers has more than {HEAD_BYTES_MAX} bytes"
+    detail = (
+        f"this is not HTTP, or its first line or one of its headers has more than {LINE_BYTES_MAX} bytes, "
+        f"or all of its headers more than {HEAD_BYTES_MAX}"
+    )
     return Problem.of_http("REQUEST_MALFORMED", detail)

@@ -21,7 +21,7 @@ from webhook_grpc.server.http.json.reading import (
     read_json,
     read_parameters,
 )
-from webhook_grpc.server.http.json.writing import json_of
+from webhook_grpc.server.http.json.writing import json_in_steps
 
 from .credentials import certificate_names
 from .problem import Problem
@@ -220,7 +220,7 @@ class UnaryExchange(Exchange):
         for violation in error.field_violations:
             violation.field = self._sent_name(violation.field)
 
-    def answer(self) -> web.Response:
+    async def answer(self) -> web.Response:
         """Returns the answer: 201 for what was created, 204 where there is nothing to say."""
         headers = {REQUEST_ID_KEY: self.request_id, "Cache-Control": "no-store"}
         if not self.response.DESCRIPTOR.fields:
@@ -228,4 +228,5 @@ class UnaryExchange(Exchange):
         if "etag" in self.response.DESCRIPTOR.fields_by_name:
             headers["ETag"] = f'"{_get(self.response, "etag")}"'
         status = 201 if self._route.method.startswith("Create") else 200
-        return web.Response(status=status, body=json_of(self.response), content_type=JSON_TYPE, headers=headers)
+        body = await json_in_steps(self.response)
+        return web.Response(status=status, body=body, content_type=JSON_TYPE, headers=headers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, cast
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 from webhook_grpc.domain.errors import PermissionDenied
 from webhook_grpc.server.certificates import Certificates
 
-from .connection import HEAD_BYTES_MAX, Connection
+from .connection import Connection
 from .exchange import BODY_BYTES_MAX
 from .handshakes import Handshakes
 from .origins import Origins
@@ -23,13 +23,6 @@ KEEPALIVE_SECONDS: Final = 75.0
 HEAD_SECONDS_MAX: Final = 10.0  # from the connection to the first whole request head
 GRACE_SECONDS: Final = 5.0  # for calls in progress when the process stops
 _BACKLOG: Final = 1024
-_CONNECTION: Final[Mapping[str, Any]] = {
-    "access_log": None,
-    "keepalive_timeout": KEEPALIVE_SECONDS,
-    "max_line_size": HEAD_BYTES_MAX,
-    "max_field_size": HEAD_BYTES_MAX,
-    "auto_decompress": False,  # a compressed body is refused: see Exchange
-}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -117,7 +110,7 @@ class Listener:
 
     def _protocol(self) -> asyncio.Protocol:
         server: Any = self._runner.server
-        protocol = Connection(server, loop=asyncio.get_running_loop(), **_CONNECTION)
+        protocol = Connection(server, asyncio.get_running_loop(), KEEPALIVE_SECONDS)
         self._silent.add(protocol)
         asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
         return protocol

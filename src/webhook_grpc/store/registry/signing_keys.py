@@ -5,7 +5,8 @@ So an erasure does not delete the key of a webhook that is being created, and tw
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -33,6 +34,13 @@ SELECT public_key, created_at, retire_at FROM signing_keys
 WHERE customer_id = %(customer_id)s AND (retire_at IS NULL OR retire_at > now())
 ORDER BY id DESC
 LIMIT 10
+"""
+
+# Of many customers, the newest of each first. A customer has two at most that sign: see `rotate`.
+SELECT_SIGNING_KEYS_OF_MANY: Final = """
+SELECT public_key, created_at, retire_at, customer_id FROM signing_keys
+WHERE customer_id = ANY(%(customer_ids)s::bigint[]) AND (retire_at IS NULL OR retire_at > now())
+ORDER BY id DESC
 """
 
 # Of a customer that has none.
@@ -109,6 +117,14 @@ async def next_id(database: Database) -> int:
 async def of_customer(database: Database, customer_id: int) -> list[PublicSigningKey]:
     """Returns the keys of a customer that sign, the newest first. Raises Unavailable."""
     return [_public(row) for row in await database.rows(SELECT_SIGNING_KEYS, {"customer_id": customer_id})]
+
+
+async def of_customers(database: Database, customer_ids: Collection[int]) -> Mapping[int, Sequence[PublicSigningKey]]:
+    """Returns the same of each of these customers that has any. Raises Unavailable."""
+    found = defaultdict[int, list[PublicSigningKey]](list)
+    for *key, customer_id in await database.rows(SELECT_SIGNING_KEYS_OF_MANY, {"customer_ids": list(customer_ids)}):
+        found[customer_id].append(_public(tuple(key)))
+    return found
 
 
 async def insert_first(connection: AsyncConnection[Row], new: NewSigningKey) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import NotFound, QuotaExceeded
-from webhook_grpc.domain.tokens import StoredToken, TokenSpec
+from webhook_grpc.domain.tokens import StoredToken, TokenQuota, TokenSpec
 from webhook_grpc.store import literals
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
@@ -19,16 +19,18 @@ _COLUMNS: Final = "token_id, sha256, role, customer_ids, description, expires_at
 
 LOCK_TOKENS: Final = f"SELECT pg_advisory_xact_lock(hashtextextended('tokens', {literals.SCHEMA_SEED}))"
 
-# Returns no row: there are as many tokens as there may be.
+# Returns no row: there are as many tokens as there may be, in all or of these customers alone (NULL: without a bound).
 INSERT_TOKEN: Final = f"""
 WITH input AS MATERIALIZED (
     SELECT %(sha256)b::bytea AS sha256, %(role)s::text AS role, %(customer_ids)s::bigint[] AS customer_ids,
         %(description)s::text AS description, %(expires_at)s::timestamptz AS expires_at, now() AS at,
-        true AS singleton, (SELECT count(*) FROM tokens) AS token_count
+        true AS singleton, (SELECT count(*) FROM tokens) AS token_count,
+        (SELECT count(*) FROM tokens WHERE customer_ids <@ %(own_customer_ids)s::bigint[]) AS own_count
 ), created AS (
     INSERT INTO tokens (sha256, role, customer_ids, description, expires_at, created_at)
     SELECT sha256, role, customer_ids, description, expires_at, at FROM input JOIN meta USING (singleton)
     WHERE token_count < %(tokens_max)s::integer
+        AND (%(own_customer_ids)s::bigint[] IS NULL OR own_count < %(own_max)s::integer)
     RETURNING {_COLUMNS}
 ), audited AS ({leaves_entry("created", "ARRAY['token:' || token_id]")})
 SELECT {_COLUMNS} FROM created
@@ -71,7 +73,7 @@ UPDATE tokens t SET last_used_at = input.at FROM used, input WHERE t.token_id = 
 
 
 async def create(
-    database: Database, spec: TokenSpec, sha256: bytes, tokens_max: int, *, audit: AuditEntry
+    database: Database, spec: TokenSpec, sha256: bytes, quota: TokenQuota, *, audit: AuditEntry
 ) -> StoredToken:
     """Stores a new token. Raises QuotaExceeded, Unavailable."""
     parameters = {
@@ -80,7 +82,9 @@ async def create(
         "customer_ids": _customers(spec.customer_ids),
         "description": spec.description,
         "expires_at": spec.expire_time,
-        "tokens_max": tokens_max,
+        "tokens_max": quota.all_max,
+        "own_customer_ids": _customers(quota.customer_ids),
+        "own_max": quota.own_max,
         **entry_parameters(audit),
     }
     # One call at a time, so that calls can't exceed the quota together; see webhooks.py.
@@ -88,7 +92,10 @@ async def create(
         await run(connection, LOCK_TOKENS, None)
         rows = await run(connection, INSERT_TOKEN, parameters)
     if not rows:
-        raise QuotaExceeded("TOKEN_QUOTA", f"there may be at most {tokens_max} tokens; revoke some first", "tokens")
+        own = "" if quota.customer_ids is None else f", and {quota.own_max} of your customers alone"
+        raise QuotaExceeded(
+            "TOKEN_QUOTA", f"there may be at most {quota.all_max} tokens{own}; revoke some first", "tokens"
+        )
     return _token(rows[0])
 
 

@@ -6,8 +6,9 @@ something, an empty text says nothing. An event's `data_json` is shown as `data`
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,8 @@ from google.protobuf.message import Message
 from .values import is_single_value, writer_of
 
 RAW_JSON: Final = {"webhook.v1.Event.data_json": "data"}  # fields that hold JSON, and the name under which it is shown
+
+WRITTEN_AT_ONCE: Final = 50  # of a list, before others get the event loop
 
 NOTHING: Final = frozenset[str]()
 LEFT_OUT_BY_STREAMS: Final = frozenset(
@@ -29,6 +32,33 @@ _Writer = Callable[[Any], Any]
 def json_of(message: Message) -> bytes:
     """Returns a message as JSON text in UTF-8. It ends with a line, as terminals like it."""
     return orjson.dumps(plain(message), option=orjson.OPT_APPEND_NEWLINE)
+
+
+async def json_in_steps(message: Message) -> bytes:
+    """Returns the same; of a long list a few messages are written in one turn of the event loop."""
+    fields = _writers(message.DESCRIPTOR, NOTHING)
+    if not any(_is_long(message, field) for field, *_ in fields):
+        return json_of(message)
+    shown: dict[str, Any] = {}
+    for field, name, write in fields:
+        if _is_shown(message, field):
+            value: Any = getattr(message, field.name)
+            written = await _in_steps(write, value) if _is_long(message, field) else write(value)
+            if written is not None:
+                shown[name] = written
+    return orjson.dumps(shown, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _is_long(message: Message, field: FieldDescriptor) -> bool:
+    return field.is_repeated and not is_map(field) and len(getattr(message, field.name)) > WRITTEN_AT_ONCE
+
+
+async def _in_steps(write: _Writer, values: Sequence[Any]) -> list[Any]:
+    written = list[Any]()
+    for start in range(0, len(values), WRITTEN_AT_ONCE):
+        written += write(values[start : start + WRITTEN_AT_ONCE])
+        await asyncio.sleep(0)  # calls get a turn between pieces
+    return written
 
 
 def plain(message: Message, left_out: frozenset[str] = NOTHING) -> dict[str, Any]:
