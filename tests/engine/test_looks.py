@@ -1,4 +1,4 @@
-"""What is read of the table for a webhook that has no lane: nothing that its event came with, all that was there before."""
+"""What is read of the table for a webhook without a lane: nothing that its event came with, all that was there."""
 
 from __future__ import annotations
 
