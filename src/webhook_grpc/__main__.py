@@ -11,12 +11,16 @@ import sys
 from importlib.util import find_spec
 from typing import Any, Final, cast
 
+from .process.machine.garbage import pause_collection
+
 OWN: Final = frozenset({"serve", "migrate", "token", "tokens", "keys", "secret-key", "settings", "--version"})
 
 
 def main() -> None:
     """Runs the line, and exits."""
     is_own = sys.argv[1:2] and sys.argv[1] in OWN
+    if sys.argv[1:2] == ["serve"]:
+        pause_collection()  # most of a start is imports, which leave nothing to collect
     if is_own or any(find_spec(name) is None for name in ("webhook_grpc_cli", "rich")):
         _import_structlog_alone()
         from .cli import main as run

@@ -184,6 +184,7 @@ def _run_as_parent(count: int, settings: Settings, signals: StopSignals, manager
     with contextlib.closing(configure_logging(settings, "parent")), _database(settings) as (conninfo, is_embedded):
         keys = load_secret_keys(settings, is_embedded)
         announce = _announcing(settings, is_embedded, manager, count)
+        resume_collection()
         running = run_parent(settings, count, conninfo, keys, signals.stop, signals.reload, manager, announce)
         try:
             status = asyncio.run(running)

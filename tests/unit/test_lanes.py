@@ -641,6 +641,18 @@ def test_a_lane_that_learns_its_webhook_looks_at_the_table() -> None:
     assert lane.reading.behind
 
 
+@pytest.mark.parametrize(("status", "is_read"), [(WebhookStatus.ACTIVE, False), (WebhookStatus.DISABLED, True)])
+def test_a_lane_that_was_made_for_what_was_just_published_looks_at_the_table_only_to_end_what_is_there(
+    status: WebhookStatus, *, is_read: bool
+) -> None:
+    lanes, published = make_lanes(), make_delivery(is_fresh=True)
+    lane = lanes.open(1, 1, shard_of(1), NOW)
+    lane.reading.begin_with(published)
+    change(lanes, make_webhook(status=status))
+    lanes.hold(lane, published, NOW)
+    assert lane.reading.behind is is_read
+
+
 def test_a_webhook_without_a_lane_gets_none_by_being_changed() -> None:
     lanes = make_lanes()
     change(lanes, make_webhook())

@@ -15,6 +15,7 @@ class DueHints:
     def __init__(self, lanes: Lanes) -> None:
         self._lanes = lanes
         self._shards = set[int]()
+        self._looked_at = set[int]()  # taken out, and what a look at them finds is not known yet
         self._wake = asyncio.Event()
 
     def wake(self, shards: Iterable[int] = ()) -> None:
@@ -32,8 +33,16 @@ class DueHints:
 
     def take(self) -> set[int]:
         """Takes out all hints and returns them: some of the shards may belong to other processes by now."""
-        hinted, self._shards = self._shards, set[int]()
-        return hinted
+        self._looked_at, self._shards = self._shards, set[int]()
+        return self._looked_at
+
+    def end_look(self) -> None:
+        """Notes that what the table had in the shards that were taken out is known."""
+        self._looked_at = set[int]()
+
+    def names(self, shard: int) -> bool:
+        """Returns whether something may be due in the shard that no look has seen yet."""
+        return shard in self._shards or shard in self._looked_at
 
     async def wait(self, seconds: float) -> None:
         """Waits for a hint, but not longer than this."""

@@ -82,6 +82,7 @@ class Fetcher:
             return False
         hinted = self._due_hints.take() | self._lanes.ring_alarms(time.monotonic())
         await self._discover(shards, shards & hinted)
+        self._due_hints.end_look()
         self._looking.begin()  # each step by itself: with a large backlog all together may take long
         await self._intake.load_receivers()
         self._looking.begin()

@@ -18,6 +18,7 @@ from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.outbox.publishing import NewDeliveries
 
 from .due_hints import DueHints
+from .lane import Lane
 from .lanes import Lanes
 from .stale_rows import StaleRows
 
@@ -107,14 +108,27 @@ class Intake:
         if self._is_stale(delivery, expectation):
             return False
         now = time.monotonic()
-        lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, now)
+        lane = self._lanes.get(delivery.webhook_id) or self._opened(delivery, now)
         if lane.receiver is None:
             receiver = self._receivers.get(delivery.webhook_id)
             if receiver is not None:
                 self._give(receiver)
             else:
                 self._due_hints.discover()
-        return self._lanes.hold(lane, delivery, now)
+        is_held = self._lanes.hold(lane, delivery, now)
+        if not is_held:
+            self._lanes.drop_if_unused(lane)
+        return is_held
+
+    def _opened(self, delivery: PendingDelivery, now: float) -> Lane:
+        """Opens a lane. It is read at once only if a hint names its shard: most webhooks have one event at a time.
+
+        What else the table may have of it, a look for webhooks finds, as it finds those that have no lane.
+        """
+        lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, now)
+        if delivery.is_fresh and not self._due_hints.names(delivery.shard):
+            lane.reading.begin_with(delivery)
+        return lane
 
     def note_cancelled(self, webhook_id: int, event_id: UUID) -> None:
         """Notes that the database has ended a delivery, whichever attempt was next: its rows on the way are stale."""
@@ -137,7 +151,9 @@ class Intake:
         unknown = [lane.webhook_id for lane in self._lanes if lane.receiver is None]
         for receiver in await self._receivers.load(unknown):
             self._give(receiver)
-            self._due_hints.discover([receiver.webhook.shard])  # this look may have no place for the lane
+            lane = self._lanes.get(receiver.webhook.webhook_id)
+            if lane is not None and lane.reading.has_more:
+                self._due_hints.discover([receiver.webhook.shard])  # this look may have no place for the lane
         for webhook_id in unknown:
             if not self._receivers.is_loaded(webhook_id):
                 self._lanes.forget_unowned(webhook_id)

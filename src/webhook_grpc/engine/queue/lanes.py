@@ -368,7 +368,11 @@ class Lanes:
         lane = self._lanes.get(webhook.webhook_id)
         if lane is None:
             return
-        if lane.receiver is None or lane.receiver.webhook.status is not webhook.status:
+        if lane.receiver is None:
+            may_have_more = lane.reading.reached is None or webhook.status.has_ended
+        else:
+            may_have_more = lane.receiver.webhook.status is not webhook.status
+        if may_have_more:
             lane.reading.note_due()
         lane.host = host_of(webhook.url)  # its requests in flight count where they went
         lane.receiver = receiver

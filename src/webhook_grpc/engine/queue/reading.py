@@ -42,6 +42,13 @@ class Reading:
         """Whether the table may have something for the webhook that is not held."""
         return self.behind or self.replays_behind or self.is_being_read
 
+    def begin_with(self, delivery: PendingDelivery) -> None:
+        """Notes that the lane is made for a delivery that was just published, with its row at hand.
+
+        Rows that are due before it, of which nobody told, are found by a look for webhooks that have any.
+        """
+        self.reached = delivery.due_at
+
     # --- what became of rows ---------------------------------------------------------------------------------------
 
     def note_due(self) -> None:

@@ -16,7 +16,7 @@ _YOUNG_MAX: Final = 10  # collections of one generation before one of the next; 
 
 
 def pause_collection() -> None:
-    """Collects nothing until the process has started: what is made by then stays."""
+    """Collects nothing until the process has started: what is made by then stays. May be called again."""
     gc.disable()
 
 

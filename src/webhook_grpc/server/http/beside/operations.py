@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from uuid import uuid4
 
 from aiohttp import web
@@ -15,11 +15,13 @@ from webhook_grpc.domain.errors import Unavailable, WebhookError
 from webhook_grpc.domain.model import EventType
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.http.credentials import credentials_of
-from webhook_grpc.server.http.openapi.document import document
 from webhook_grpc.server.http.problem import Problem
 from webhook_grpc.server.readiness import Readiness
 
 from .pages import PAGE_PATHS, Pages
+
+if TYPE_CHECKING:
+    from webhook_grpc.server.http.openapi.document import Served
 
 _INDEX: Final = """\
 webhook-grpc
@@ -137,10 +139,17 @@ class Operations:
                 event_types = await self._event_types.catalogue()
         # Beside the loop: schemas of event types may be megabytes.
         is_open = await self._calls.is_known(())
-        served = await asyncio.to_thread(document, tuple(event_types), is_open=is_open)
+        served = await asyncio.to_thread(_document, tuple(event_types), is_open=is_open)
         headers = {**_REVALIDATED, "ETag": f'W/"{served.etag}"'}  # weak: the same whether compressed or not
         if any(one.value in {served.etag, "*"} for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
         response = web.Response(body=served.body, content_type="application/json", headers=headers)
         response.enable_compression()
         return response
+
+
+def _document(event_types: tuple[EventType, ...], *, is_open: bool) -> Served:
+    """Returns the description of the API. What makes it is imported when somebody reads it, not at each start."""
+    from webhook_grpc.server.http.openapi.document import document  # noqa: PLC0415 - see above
+
+    return document(event_types, is_open=is_open)

@@ -1,0 +1,93 @@
+"""How a delivery that was just published comes into memory, and when its lane is read from the table besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.unit.test_lanes import NOW, POLICY, make_delivery, make_lanes, make_webhook
+from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.model import WebhookStatus
+from webhook_grpc.domain.pace import Pace
+from webhook_grpc.engine.queue.due_hints import DueHints
+from webhook_grpc.engine.queue.intake import Expectation, Intake
+from webhook_grpc.engine.queue.stale_rows import StaleRows
+from webhook_grpc.engine.receivers.receiver import Receiver
+from webhook_grpc.engine.shards import Shards
+from webhook_grpc.store.ownership.ownership import OwnedShard
+
+SHARD = shard_of(1)
+
+
+class Known:
+    """Knows one webhook, or none."""
+
+    def __init__(self, receiver: Receiver | None) -> None:
+        self._receiver = receiver
+
+    def get(self, _: int) -> Receiver | None:
+        return self._receiver
+
+
+class Taking:
+    """An intake of one shard, with no lanes yet."""
+
+    def __init__(self, status: WebhookStatus | None = WebhookStatus.ACTIVE) -> None:
+        known = None if status is None else Receiver(make_webhook(status=status), Pace(POLICY, NOW))
+        receivers: Any = Known(known)
+        starter: Any = None
+        shards = Shards()
+        shards.owned[SHARD] = OwnedShard(epoch=1, last_seq=0)
+        self.lanes = make_lanes()
+        self.hints = DueHints(self.lanes)
+        self.intake = Intake(shards, self.lanes, receivers, StaleRows(), self.hints, starter)
+        self.expectation = Expectation({SHARD: 1}, frozenset({SHARD}), 0)
+
+    def published(self) -> bool:
+        return self.intake.take_in(make_delivery(is_fresh=True), self.expectation)
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the table is looked at for the lane."""
+        lane = self.lanes.get(1)
+        assert lane is not None
+        return lane.reading.behind
+
+
+@pytest.mark.parametrize("status", [WebhookStatus.ACTIVE, None])
+def test_a_lane_that_is_made_for_what_was_just_published_is_not_read(status: WebhookStatus | None) -> None:
+    taking = Taking(status)
+    assert taking.published()
+    assert not taking.is_read
+
+
+def test_it_is_read_while_a_hint_names_its_shard_until_that_has_been_looked_at() -> None:
+    """The hint may be about a row of the same webhook, which a look does not show behind the one that is held."""
+    for is_taken in (False, True):
+        taking = Taking()
+        taking.hints.wake([SHARD])
+        if is_taken:
+            taking.hints.take()  # the look has begun; what it finds is not known
+        assert taking.published()
+        assert taking.is_read
+
+    taking = Taking()
+    taking.hints.wake([SHARD])
+    taking.hints.take()
+    taking.hints.end_look()
+    assert taking.published()
+    assert not taking.is_read
+
+
+def test_a_row_that_was_found_makes_its_lane_be_read() -> None:
+    taking = Taking()
+    assert taking.intake.take_in(make_delivery(), taking.expectation)
+    assert taking.is_read
+
+
+def test_what_may_not_be_held_leaves_no_lane_behind() -> None:
+    taking, delivery = Taking(), make_delivery(is_fresh=True)
+    taking.lanes.bar(delivery.webhook_id, delivery.event_id)
+    assert not taking.intake.take_in(delivery, taking.expectation)
+    assert len(taking.lanes) == 0
