@@ -105,6 +105,13 @@ class PoisonGuard:
                     self._named, self._isolated = self._isolated, None
                     self._isolated_has_ended.set()
 
+    def forget_cancelled(self, webhook_id: int, event_id: UUID) -> None:
+        """Forgets what was written of a delivery that a command has ended: it was not sent after all."""
+        both = (*self._written.values(), *self._unsure.values())
+        self.forget_written(
+            [delivery for delivery, _ in both if (delivery.webhook_id, delivery.event_id) == (webhook_id, event_id)]
+        )
+
     def forget_shards(self, shards: Iterable[int]) -> None:
         """Forgets what was written in shards that another process owns now."""
         lost = set(shards)
