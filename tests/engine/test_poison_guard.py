@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import astuple, replace
 from uuid import UUID
 
 import pytest
@@ -23,9 +24,11 @@ from webhook_grpc.engine import attempt
 from webhook_grpc.engine.poison import PoisonGuard
 from webhook_grpc.engine.shards import Shards
 from webhook_grpc.engine.unsettled import FencedQueue
+from webhook_grpc.process.machine.marks import own_mark
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import danger as danger_rows
 from webhook_grpc.store.ownership import suspects
+from webhook_grpc.store.ownership.marks import ProcessMark
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
 INTERNAL_ERROR = delivery_pb2.ATTEMPT_OUTCOME_INTERNAL_ERROR
@@ -181,7 +184,7 @@ async def test_the_name_of_what_is_sent_alone_stays_although_the_one_before_ends
     async def name(_: object, __: object, delivery: PendingDelivery) -> None:
         names.append(delivery)
 
-    async def clear(_: object, __: object, delivery: PendingDelivery) -> None:
+    async def clear(_: object, __: object, ___: object, delivery: PendingDelivery) -> None:
         names.append(None if names[-1] is delivery else names[-1])
 
     async def written(*_: object) -> set[tuple[int, UUID]]:
@@ -208,28 +211,38 @@ async def test_the_name_of_what_is_sent_alone_stays_although_the_one_before_ends
     await connection.close()
 
 
-def die_alone(postgres: TestPostgres, count: int) -> None:
-    """So many processes have died while they sent the only delivery alone."""
+def die_alone(postgres: TestPostgres, count: int, mark: ProcessMark | None = None) -> None:
+    """So many leases have run out while the only delivery was sent alone: of one process, if it is named."""
+    marked = (None, None, None, None) if mark is None else astuple(mark)
     postgres.rows("UPDATE deliveries SET danger = 2")
     postgres.rows(
         """
-        INSERT INTO workers (worker_id, lease_until, isolated_webhook_id, isolated_event_id)
-        SELECT gen_random_uuid(), now() - n * interval '1 minute', webhook_id, event_id
+        INSERT INTO workers (
+            worker_id, lease_until, isolated_webhook_id, isolated_event_id, machine, namespaces, pid, started_ticks
+        )
+        SELECT gen_random_uuid(), now() - n * interval '1 minute', webhook_id, event_id, %s, %s, %s, %s
         FROM deliveries, generate_series(1, %s) n
         """,
-        [count],
+        [*marked, count],
     )
 
 
 async def test_a_mark_that_is_found_once_may_be_chance_and_costs_nothing(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres
 ) -> None:
+    """However many leases of the process that died, or of this one, which lives, had run out before."""
+    mark = own_mark()
+    assert mark is not None
     await leave_pending(services, receiver.url("/innocent"), 1, postgres)
-    die_alone(postgres, 1)
+    die_alone(postgres, 3, replace(mark, started_ticks=mark.started_ticks - 1))
+    die_alone(postgres, 3, mark)
     service = await services.start()
     async with service.watching(snapshot=True) as watch:
         [ended] = await watch.until_ended()
     assert (ended.status, ended.attempt_count) == (SUCCEEDED, 1)
+    async with slowness.timeout(10):
+        while len(isolated(postgres)) > 3:  # polled: nothing reports that what this process had named is cleared
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.symptom("died")

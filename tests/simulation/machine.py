@@ -29,7 +29,7 @@ from .model.outbox import EventTakenError
 from .model.registry import NOT_DELETED
 from .model.rows import SHARDS, PublishAnswer, State
 from .noting import Noting
-from .owning import Worker, key_of
+from .owning import Worker, key_of, mark_of
 from .real import RealStore
 
 CHANGES: Final = {
@@ -77,8 +77,9 @@ class StoreMachine(Noting):
     )
     def begin(self, others: list[tuple[tuple[str, ...], str]]) -> None:
         """Somebody who lives long has the shards that are not used here. There is something to do from the start."""
-        self._register(self.rest, 30 * 86_400)
-        self._take(Worker(self.rest), SHARDS)
+        rest = Worker(self.rest, mark_of(self.rest))
+        self._register(rest, 30 * 86_400)
+        self._take(rest, SHARDS)
         used = {shard: OwnedShard(1, 0) for shard in USED_SHARDS}
         self.run(ownership.release(self.store.connection, self.rest, used))
         self.model.release(self.rest, used)

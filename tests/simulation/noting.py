@@ -112,11 +112,13 @@ class Noting(Commanding):
     @precondition(lambda self: bool(self.model.pending_rows()))
     @rule(which=WHICH, worker=WHICH)
     def outlive_what_was_sent_alone(self, which: int, worker: int) -> None:
-        """Only the name of this delivery is cleared, and only in the row of this process."""
+        """Only the name of this delivery is cleared, and only in the rows of this process."""
         delivery = self._made_up(pick(sorted(self.model.pending_rows()), which), "ok").delivery
         worker_id = self._some_worker(worker)
-        self.run(suspects.clear(self.store.connection, worker_id, delivery))
-        self.model.clear_isolated(worker_id, (delivery.webhook_id, delivery.event_id))
+        row = self.model.workers.get(worker_id)
+        mark = None if row is None else row.mark
+        self.run(suspects.clear(self.store.connection, worker_id, mark, delivery))
+        self.model.clear_isolated(worker_id, mark, (delivery.webhook_id, delivery.event_id))
 
     # --- age -------------------------------------------------------------------------------------------------------
 

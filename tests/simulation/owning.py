@@ -38,6 +38,7 @@ class Worker:
     """What a process has in memory, and what of it is not true any more. All of it is lost in a crash."""
 
     worker_id: UUID
+    mark: ProcessMark
     shards: dict[int, OwnedShard] = field(default_factory=dict[int, OwnedShard])
     held: dict[Key, PendingDelivery] = field(default_factory=dict[Key, PendingDelivery])
     results: list[Settlement] = field(default_factory=list[Settlement])
@@ -67,7 +68,7 @@ class Owning(Looking):
         super().__init__(store)
         self.workers: list[Worker] = []
         self.latest = self.model.now
-        self.dead: list[UUID] = []  # crashed, with leases that may still run
+        self.dead: list[Neighbour] = []  # crashed, with leases that may still run
         self.rest = new_worker()  # has the shards that are not used here
         self.ownerships: list[tuple[UUID, int, OwnedShard]] = []  # every one that ever was
         self.excused: Counter[tuple[Key, int]] = Counter()
@@ -75,8 +76,9 @@ class Owning(Looking):
     @precondition(lambda self: len(self.workers) < WORKERS_MAX)
     @rule()
     def start_worker(self) -> None:
-        worker = Worker(new_worker())
-        self._register(worker.worker_id, TTL_SECONDS)
+        worker_id = new_worker()
+        worker = Worker(worker_id, mark_of(worker_id))
+        self._register(worker, TTL_SECONDS)
         self.workers.append(worker)
 
     @rule()
@@ -104,7 +106,7 @@ class Owning(Looking):
         able = [worker for worker in self.workers if self.can_take(worker)]
         if able:
             worker = pick(able, which)
-            self._take(worker if is_heard else Worker(worker.worker_id), shards)
+            self._take(worker if is_heard else Worker(worker.worker_id, worker.mark), shards)
 
     @precondition(lambda self: bool(self.workers))
     @rule(seconds=LATER, which=WHICH, retires=st.sampled_from([False, False, True]))
@@ -125,7 +127,7 @@ class Owning(Looking):
         worker = pick(self.workers, which)
         if event == "crash":
             self._crash(worker)
-            self.dead.append(worker.worker_id)
+            self.dead.append(Neighbour(worker.worker_id, worker.mark))
         elif event == "stop for too long":
             self._expire(worker.worker_id)
         elif event == "readopt":
@@ -147,10 +149,10 @@ class Owning(Looking):
         self.dead.remove(dead)
         known = self.run(neighbours.neighbours(self.store.connection, HERE))
         assert {found.worker: found.mark for found in known} == self.model.neighbours(HERE.machine, HERE.namespaces)
-        ended = self.run(neighbours.end_leases(self.store.connection, HERE, [Neighbour(dead, mark_of(dead))]))
-        assert set(ended) == self.model.end_leases([dead], HERE.machine, HERE.namespaces)
-        assert self.run(ownership.renew(self.store.connection, dead, TTL_SECONDS)) is None
-        assert not self.model.is_alive(dead)
+        ended = self.run(neighbours.end_leases(self.store.connection, HERE, [dead]))
+        assert set(ended) == self.model.end_leases([dead.worker], HERE.machine, HERE.namespaces)
+        assert self.run(ownership.renew(self.store.connection, dead.worker, TTL_SECONDS)) is None
+        assert not self.model.is_alive(dead.worker)
 
     @rule(which=WHICH, is_forged=st.booleans())
     def give_back_what_is_not_ours(self, which: int, is_forged: bool) -> None:
@@ -170,11 +172,12 @@ class Owning(Looking):
     def can_take(self, worker: Worker) -> bool:
         return self.model.is_alive(worker.worker_id) and bool(set(self.model.takeable()) & set(USED_SHARDS))
 
-    def _register(self, worker: UUID, ttl_seconds: int) -> None:
-        mark = mark_of(worker)
-        registered_at = self.run(ownership.register(self.store.connection, worker, ttl_seconds, mark=mark))
+    def _register(self, worker: Worker, ttl_seconds: int) -> None:
+        """Under a new id, as the process that it was before."""
+        new_id, mark = worker.worker_id, worker.mark
+        registered_at = self.run(ownership.register(self.store.connection, new_id, ttl_seconds, mark=mark))
         assert registered_at == self.model.now
-        self.model.register(worker, ttl_seconds, mark)
+        self.model.register(new_id, ttl_seconds, mark)
         self.run(ownership.forget_dead(self.store.connection))
         self.model.forget_dead()
 
@@ -188,7 +191,7 @@ class Owning(Looking):
         if renewed is None:
             self._lose(worker, set(worker.shards))
             worker.worker_id = new_worker()
-            self._register(worker.worker_id, TTL_SECONDS)
+            self._register(worker, TTL_SECONDS)
         epochs = self.run(ownership.owned_epochs(self.store.connection, worker.worker_id))
         assert epochs == self.model.owned(worker.worker_id)
         self._lose(worker, worker.shards.keys() - epochs.keys())

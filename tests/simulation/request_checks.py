@@ -65,7 +65,7 @@ class RequestChecks:
     def _check_limits(self, name: str, sent: Sent) -> None:
         process, now, webhook_id = sent.process, self._loop.now, sent.webhook.webhook_id
         active = [s for s in process.active if s.trigger is not Trigger.TEST]
-        beside = [s for s in active if s.webhook.webhook_id == webhook_id and s.tenure == sent.tenure]
+        beside = [s for s in active if s.webhook.webhook_id == webhook_id]
         changes = self._course.history[webhook_id]
         lately = [
             w

@@ -74,6 +74,11 @@ def test_a_process_sends_nothing_twice_whose_shard_it_lost_and_took_again(seed: 
 
 
 @pytest.mark.slow(5)
+def test_a_mark_is_forgotten_when_what_was_marked_and_not_sent_after_all_is_cancelled() -> None:
+    assert run(151_738_304_254).request_count
+
+
+@pytest.mark.slow(5)
 def test_a_seed_repeats_its_history_exactly() -> None:
     chaos = replace(next(profile for profile in PROFILES if profile.name == "chaos"), activity_seconds=5.0)
     first, second = Simulation(6, chaos).run(), Simulation(6, chaos).run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from tests.support.postgres import TestPostgres
-from tests.support.store import new_event, new_webhook, new_worker, pending, publish, to_retry
+from tests.support.store import CUSTOMER, new_event, new_webhook, new_worker, pending, publish, to_retry
 from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.engine.attempt import expired
@@ -18,6 +18,22 @@ from webhook_grpc.store.outbox.settlement import settle
 from webhook_grpc.store.ownership import ownership
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+async def test_what_is_left_for_a_webhook_that_the_database_has_lost_is_not_looked_for(
+    database: Database, connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    """It was restored to an earlier time. Nothing can be sent, and each look would find the same again."""
+    found, lost = await new_webhook(database), await new_webhook(database)
+    await publish(connection, new_event())
+    await publish(connection, new_event())
+    postgres.rows(
+        "UPDATE deliveries SET trigger = 'replay' WHERE event_id::text = (SELECT min(event_id::text) FROM events)"
+    )
+    postgres.rows("DELETE FROM webhooks WHERE id = %s", [lost])
+    shards = range(64)
+    assert [row.webhook_id for row in await due.discover(connection, shards)] == [found]
+    assert await due.replaying(connection, shards) == [(found, CUSTOMER)]
 
 
 async def test_a_delivery_that_expires_while_it_waits_for_a_retry_is_listed_once(

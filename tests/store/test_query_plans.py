@@ -347,7 +347,8 @@ async def test_what_waits_for_each_webhook_of_a_replay_is_counted_by_index(fille
 
 
 async def test_the_webhooks_that_something_is_replayed_to_are_found_by_jumps(filled: TestPostgres) -> None:
-    assert_indexed(scans(filled, due.SELECT_REPLAYING_WEBHOOKS, {"shards": list(range(64))}), "deliveries")
+    found = scans(filled, due.SELECT_REPLAYING_WEBHOOKS, {"shards": list(range(64))})
+    assert_indexed(found, "deliveries", "webhooks")
 
 
 async def test_the_webhooks_of_a_new_replay_are_found_by_their_customer(filled: TestPostgres) -> None:

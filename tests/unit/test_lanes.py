@@ -912,15 +912,20 @@ def test_what_another_owner_has_done_meanwhile_is_gone_on_with_beside_an_old_att
     assert len(lane.held) == 1
 
 
-def test_an_old_attempt_counts_against_its_customers_cap_until_it_ends() -> None:
-    lanes = make_lanes(customer_in_flight_max=1)
-    add_lane(lanes, webhook_id=1, held=1)
+@pytest.mark.parametrize(("of_customer", "of_webhook"), [(1, 2), (2, 1)])
+def test_an_old_attempt_counts_against_the_caps_of_its_customer_and_its_webhook_until_it_ends(
+    of_customer: int, of_webhook: int
+) -> None:
+    lanes = make_lanes(customer_in_flight_max=of_customer)
+    add_lane(lanes, webhook_id=1, held=1, max_in_flight=of_webhook)
     [turn] = start(lanes)
-    lanes.forget_shards({1})
-    add_lane(lanes, webhook_id=1, held=1)
-    assert start(lanes) == []
-    end(lanes, turn)
+    for _ in range(2):
+        lanes.forget_shards({1})
+        add_lane(lanes, webhook_id=1, held=1, max_in_flight=of_webhook)
+        assert start(lanes) == []
+    lanes.finished(turn, NOW)
     assert started_webhooks(lanes) == [1]
+    lanes.release(turn)
 
 
 # --- alarms ----------------------------------------------------------------------------------------------------------
@@ -1872,13 +1877,13 @@ class LanesMachine(RuleBasedStateMachine):
             assert lane.held_bytes == sum(len(delivery.body) for delivery in lane.held.values())
             assert lane.fresh_count == sum(delivery.is_fresh for delivery in lane.held.values())
             assert lane.replay_count == sum(delivery.trigger is Trigger.REPLAY for delivery in lane.held.values())
-            assert lane.replays_in_flight == sum(
-                turn.lane is lane and turn.delivery.trigger is Trigger.REPLAY for turn in self.in_flight
-            )
             queued = [delivery.event_id for delivery in (*lane.fresh, *lane.backlog, *lane.replays)]
             sent = [turn.delivery.event_id for turn in turns if turn.lane is lane]
-            assert lane.in_flight == sum(turn.lane is lane for turn in self.in_flight)
             assert sorted(queued + sent) == sorted(lane.held), "each once, queued or sent"
+        for lane in lanes:  # also the requests that an earlier lane of the webhook began
+            requests = [turn for turn in self.in_flight if turn.lane.webhook_id == lane.webhook_id]
+            assert lane.in_flight == len(requests)
+            assert lane.replays_in_flight == sum(turn.delivery.trigger is Trigger.REPLAY for turn in requests)
         for shard in WEBHOOKS:
             is_busy = any(turn.lane.shard == shard for turn in turns)
             assert lanes.is_idle(shard) is not is_busy

@@ -186,7 +186,7 @@ class Engine:
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
             SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
-            listeners.ExecutedCommands(self.commands, self.intake, self.due_hints, hints, self.tally),
+            listeners.ExecutedCommands(self.commands, self.intake, self._poison, self.due_hints, hints, self.tally),
         )
         self.ownership.guard(connections.settle)
         self.janitor = Janitor(

@@ -80,10 +80,17 @@ class ExecutedCommands:
     """Frees commands: the listener of `Settler` for commands."""
 
     def __init__(
-        self, commands: Commands, intake: Intake, due_hints: DueHints, hints: Hints, tally: AttemptTally
+        self,
+        commands: Commands,
+        intake: Intake,
+        poison: PoisonGuard,
+        due_hints: DueHints,
+        hints: Hints,
+        tally: AttemptTally,
     ) -> None:
         self._commands = commands
         self._intake = intake
+        self._poison = poison
         self._due_hints = due_hints
         self._hints = hints
         self._tally = tally
@@ -93,6 +100,7 @@ class ExecutedCommands:
         for command in batch:
             if command.kind is Kind.CANCEL:  # before the delivery may be read again
                 self._intake.note_cancelled(command.webhook_id, command.event_id)
+                self._poison.forget_cancelled(command.webhook_id, command.event_id)
         self._commands.executed(batch, executed)
         self._tally.executed(batch, executed)
         restarted = {change.shard for change in executed if change.status is DeliveryStatus.PENDING}

@@ -7,7 +7,7 @@ process in a row died. Which of them was the cause is not known, so nothing is c
 a time in a process, and its row gets the danger MARKED. Of a delivery whose row is found MARKED it is known that a
 process has died while it sent this one and no other suspect since. That may be chance, once; when two have died so, it
 counts as an attempt that was interrupted, so that the delivery backs off, and fails in the end. From then on it is sent
-alone each time, and each death counts.
+alone each time, and each death counts. A process whose lease ran out and that lives on has not died.
 
 Who may be sent alone, and when: `Lanes`. After a second without an answer the next suspect may begin beside it; a death
 is then put down to the one that had begun last. What kills later than that takes more deaths until it is found: each
@@ -97,13 +97,20 @@ class PoisonGuard:
 
     def forget_written(self, deliveries: Iterable[PendingDelivery]) -> None:
         """Forgets what was written of these deliveries: it was deleted with their rows."""
-        if self._written or self._unsure:
+        if self._written or self._unsure or self._isolated is not None:
             for delivery in deliveries:
                 self._written.pop(delivery.key, None)
                 self._unsure.pop(delivery.key, None)
                 if self._isolated is not None and self._isolated.key == delivery.key:
                     self._named, self._isolated = self._isolated, None
                     self._isolated_has_ended.set()
+
+    def forget_cancelled(self, webhook_id: int, event_id: UUID) -> None:
+        """Forgets what was written of a delivery that a command has ended: it was not sent after all."""
+        both = (*self._written.values(), *self._unsure.values())
+        self.forget_written(
+            [delivery for delivery, _ in both if (delivery.webhook_id, delivery.event_id) == (webhook_id, event_id)]
+        )
 
     def forget_shards(self, shards: Iterable[int]) -> None:
         """Forgets what was written in shards that another process owns now."""
@@ -211,7 +218,7 @@ class PoisonGuard:
             while (ended := self._named) is not None:  # else the row names the next one, or is about to
                 try:
                     with watched(self._writing):
-                        await suspects.clear(self._connection, self._shards.worker, ended)
+                        await suspects.clear(self._connection, self._shards.worker, self._shards.mark, ended)
                     if self._named is ended:
                         self._named = None
                 except Unavailable:

@@ -42,9 +42,7 @@ class Ownership:
         }
 
     def _register(self, params: Params) -> list[Row]:
-        pid = params["pid"]
-        mark = pid and ProcessMark(params["machine"], params["namespaces"], pid, params["started_ticks"])
-        return [(self.stored.model.register(params["worker"], params["ttl"], mark),)]
+        return [(self.stored.model.register(params["worker"], params["ttl"], _mark_of(params)),)]
 
     def _neighbours(self, params: Params) -> list[Row]:
         found = self.stored.model.neighbours(params["machine"], params["namespaces"])
@@ -89,7 +87,8 @@ class Ownership:
         return []
 
     def _clear_isolated(self, params: Params) -> list[Row]:
-        self.stored.model.clear_isolated(params["worker"], (params["webhook_id"], params["event_id"]))
+        key = params["webhook_id"], params["event_id"]
+        self.stored.model.clear_isolated(params["worker"], _mark_of(params), key)
         return []
 
     def _deaths(self, params: Params) -> list[Row]:
@@ -98,3 +97,8 @@ class Ownership:
     def _unregister(self, params: Params) -> list[Row]:
         self.stored.model.unregister(params["worker"])
         return []
+
+
+def _mark_of(params: Params) -> ProcessMark | None:
+    pid = params["pid"]
+    return pid and ProcessMark(params["machine"], params["namespaces"], pid, params["started_ticks"])

@@ -126,13 +126,18 @@ class Leases(Tables):
         if worker in self.workers:
             self.workers[worker] = self.workers[worker]._replace(isolated=key)
 
-    def clear_isolated(self, worker: UUID, key: Key) -> None:
-        if worker in self.workers and self.workers[worker].isolated == key:
-            self.workers[worker] = self.workers[worker]._replace(isolated=None)
+    def clear_isolated(self, worker: UUID, mark: ProcessMark | None, key: Key) -> None:
+        """Under every id that the process of a worker has had."""
+        for known, row in self.workers.items():
+            if row.isolated == key and (known == worker or (mark is not None and row.mark == mark)):
+                self.workers[known] = row._replace(isolated=None)
 
     def deaths(self, key: Key) -> int:
-        """How many died whose last delivery sent alone was this one."""
-        return sum(row.isolated == key and row.lease_until < self.now for row in self.workers.values())
+        """How many processes died whose last delivery sent alone was this one: one that has a lease has not."""
+        processes = {known: row.mark or known for known, row in self.workers.items()}
+        living = {processes[known] for known, row in self.workers.items() if row.lease_until >= self.now}
+        named = {processes[known] for known, row in self.workers.items() if row.isolated == key}
+        return len(named - living)
 
 
 def _lease(row: WorkerRow) -> timedelta:

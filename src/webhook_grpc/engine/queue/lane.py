@@ -50,6 +50,7 @@ class Turn:
     lane: Lane
     delivery: PendingDelivery
     host: str | None  # in whose slot its request is in flight; None: nothing is sent, the delivery is only settled
+    is_in_flight: bool = False  # only `Lanes` writes it
 
 
 @dataclass(slots=True)
@@ -78,7 +79,7 @@ class Lane:
     replay_count: int = 0  # of those held
     suspects_held: set[UUID] = field(default_factory=set[UUID])  # apart from replays
     awaits_isolation: bool = False  # it stands among those that wait
-    in_flight: int = 0
+    in_flight: int = 0  # requests of the webhook, also those that an earlier lane of it began
     started_count: int = 0
     replays_in_flight: int = 0
     is_ready: bool = False

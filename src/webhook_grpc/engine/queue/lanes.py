@@ -168,6 +168,7 @@ class Lanes:
         if lane is None:
             reading = Reading(shard, webhook_id, now)
             lane = self._lanes[webhook_id] = Lane(webhook_id, customer_id, shard, reading, self._isolation)
+            lane.in_flight, lane.replays_in_flight = self._strays.in_flight(webhook_id)
         return lane
 
     def set_alarm(self, webhook_id: int, at: float) -> None:
@@ -279,7 +280,8 @@ class Lanes:
     def finished(self, turn: Turn, now: float) -> None:
         """Frees the slot of an attempt that has ended. The delivery is held until `release`."""
         assert turn.host is not None  # it came from `next`
-        lane = turn.lane
+        turn.is_in_flight = False
+        lane = self._lanes.get(turn.lane.webhook_id, turn.lane)  # that of the webhook now, which counts its requests
         lane.in_flight -= 1
         lane.replays_in_flight -= turn.delivery.trigger is Trigger.REPLAY
         self.in_flight -= 1
@@ -466,6 +468,7 @@ class Lanes:
 
     def _start(self, turn: Turn, customer: _Customer, now: float) -> None:
         lane = turn.lane
+        turn.is_in_flight = True
         lane.in_flight += 1
         lane.started_count += 1
         self.started_count += 1

@@ -2,6 +2,8 @@
 
 The row of such a delivery is as it was until the attempt is settled, so it is found again at once. If it was another
 process that had the shard meanwhile, and made the attempt too, the row has the next number, and is not the same.
+
+Their requests count against the limit of their webhook while they are in flight: its receiver has all of them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from webhook_grpc.domain.model import PendingDelivery
+from webhook_grpc.domain.model import PendingDelivery, Trigger
 
 from .lane import Turn
 
@@ -53,3 +55,8 @@ class Strays:
     def count(self, webhook_id: int) -> int:
         """Returns how many of these the webhook has."""
         return len(self._turns.get(webhook_id, ()))
+
+    def in_flight(self, webhook_id: int) -> tuple[int, int]:
+        """Returns how many requests of the webhook are in flight, and how many of them are of replays."""
+        sent = [turn.delivery for turn in self._turns.get(webhook_id, {}).values() if turn.is_in_flight]
+        return len(sent), sum(delivery.trigger is Trigger.REPLAY for delivery in sent)

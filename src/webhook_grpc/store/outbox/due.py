@@ -72,28 +72,32 @@ CROSS JOIN LATERAL (
 ) d
 """
 
-# Replays have indexes of their own, which are nearly always empty. Also jumps from webhook to webhook.
+# Replays have indexes of their own, which are nearly always empty. Also jumps from webhook to webhook. Without webhooks
+# that the database has lost, because it was restored to an earlier time, say: nothing can be sent to them.
 SELECT_REPLAYING_WEBHOOKS: Final = """
 WITH RECURSIVE replaying AS (
-    SELECT s.shard, d.webhook_id, d.customer_id, d.due_at
+    SELECT s.shard, d.webhook_id, d.due_at
     FROM unnest((SELECT %(shards)b::smallint[])) AS s(shard)
     CROSS JOIN LATERAL (
-        SELECT webhook_id, customer_id, due_at FROM deliveries
+        SELECT webhook_id, due_at FROM deliveries
         WHERE trigger = 'replay' AND shard = s.shard
         ORDER BY webhook_id, due_at, event_id
         LIMIT 1
     ) d
     UNION ALL
-    SELECT r.shard, d.webhook_id, d.customer_id, d.due_at
+    SELECT r.shard, d.webhook_id, d.due_at
     FROM replaying r
     CROSS JOIN LATERAL (
-        SELECT webhook_id, customer_id, due_at FROM deliveries
+        SELECT webhook_id, due_at FROM deliveries
         WHERE trigger = 'replay' AND shard = r.shard AND webhook_id > r.webhook_id
         ORDER BY webhook_id, due_at, event_id
         LIMIT 1
     ) d
 )
-SELECT webhook_id, customer_id FROM replaying WHERE due_at <= now()
+SELECT r.webhook_id, w.customer_id
+FROM replaying r
+CROSS JOIN LATERAL (SELECT customer_id FROM webhooks WHERE id = r.webhook_id LIMIT 1) w
+WHERE r.due_at <= now()
 """
 SELECT_DUE_REPLAYS: Final = """
 SELECT k.ord, d.webhook_id, d.event_id, d.due_at, d.customer_id, d.attempt, d.danger, d.trigger, d.replay_id
