@@ -177,7 +177,7 @@ class Round:
                 await self._until_there_is_load()
                 await self.scenario.inject(self)
             except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
-                failures.append(_failure(error))
+                failures.append(failure(error))
             finally:
                 for publisher in self.publishers:
                     publisher.stopped.set()
@@ -190,7 +190,9 @@ class Round:
             history = await self._history(drained_seconds if is_drained else None)
             report = check(history, stepped=self.scenario.stepped)
             if report.events <= (events_min := _EVENTS_MIN / slowness.ratio()):
-                failures.append(Violation("load", f"{report.events} events acknowledged, not more than {events_min:g}"))
+                failures.append(
+                    Violation("scenario", f"{report.events} events acknowledged, not more than {events_min:g}")
+                )
             return replace(report, violations=(*failures, *report.violations))
 
     @contextlib.asynccontextmanager
@@ -311,12 +313,14 @@ async def run_round(
             async with asyncio.timeout(slowness.RATIO_MAX * (_HANG_SECONDS + 2 * seconds)):
                 report = await Round(scenario, server, directory, seed, seconds, before).run()
     except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
-        report = replace(check(History()), violations=(_failure(error),))
+        report = replace(check(History()), violations=(failure(error),))
     if not (report.violations and keeps_folder):
         await asyncio.to_thread(shutil.rmtree, directory)
     return report
 
 
-def _failure(error: Exception) -> Violation:
-    [*_, last] = traceback.extract_tb(error.__traceback__)
+def failure(error: Exception) -> Violation:
+    """Names the last line of the suite's: a time-out and a call end in code of others."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if Path(frame.filename).parent == Path(__file__).parent][-1]
     return Violation("scenario", f"{type(error).__name__} in {last.name}, line {last.lineno}: {error}")
