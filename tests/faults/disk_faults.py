@@ -28,7 +28,7 @@ _CALL_SECONDS: Final = 5.0
 _STILL_SECONDS: Final = 0.5  # many times as long as a result waits for others to be settled with
 _STILL_SECONDS_MAX: Final = 15.0
 _PENDING_MIN: Final = 20
-ATTEMPTS: LiteralString = "SELECT count(*) FROM attempts"
+ANSWERED: LiteralString = "SELECT count(*) FROM attempts WHERE response_status IS NOT NULL"
 
 _until_refused = partial(
     until_refused, code=grpc.StatusCode.RESOURCE_EXHAUSTED, reason="DISK_FULL", words="the database's disk is full"
@@ -48,6 +48,7 @@ async def fill_disk(round_: Round) -> None:
     with round_.fault("disk full"):
         server.fill_disk()
         try:
+            await round_.endpoints.behave({round_.path(len(_PLAN) - 1): _SLOW})
             await asyncio.gather(*(_until_refused(round_, name) for name in processes))
             await _until_results_wait(round_)
             await asyncio.sleep(max(1.5 * lease_seconds(), round_.seconds / 3))
@@ -64,7 +65,7 @@ async def _until_results_wait(round_: Round) -> None:
     async with slowness.timeout(_STILL_SECONDS_MAX):
         while True:
             answered = sum(request.status > 0 for request in round_.endpoints.requests())
-            [(count,)] = round_.ask(ATTEMPTS)
+            [(count,)] = round_.ask(ANSWERED)
             if count != logged:
                 logged, since = count, time.monotonic()
             elif count < answered and time.monotonic() > since + slowness.lengthened(_STILL_SECONDS):
@@ -82,9 +83,10 @@ async def _read(round_: Round, process: Process) -> None:
     assert (await process.stub.ListDeliveries(deliveries, timeout=seconds)).deliveries
 
 
-# The last one has always something pending, so that results come while nothing more is published. Its answers are as
-# large as they can be without being compressed: a few of them fill a page, and a page that is there needs no room.
+# The last one answers nothing before the disk is full, however slow the load is, so that results come while nothing
+# more is published. Its answers are as large as they can be without being compressed: a few of them fill a page, and a
+# page that is there needs no room.
 _SLOW: Final = {"delay_seconds": 0.25, "body_bytes": 1500}
-_PLAN: Final = (*DEFAULT_PLAN, EndpointPlan(1, _SLOW, "127.0.0.4", in_flight_max=2))
+_PLAN: Final = (*DEFAULT_PLAN, EndpointPlan(1, {"kind": "held"}, "127.0.0.4", in_flight_max=2, timeout_seconds=20))
 
 SCENARIOS: Final = (Scenario("disk full", fill_disk, plan=_PLAN, small_disk=True, needs_load=True),)
