@@ -101,8 +101,8 @@ bench-quick: .venv/dev ## measure a few rows (ROWS=…) in a short form: at most
 bench-growth: .venv/dev ## measure the row that needs 20 GB and half an hour: ten million attempts, a million pending
 	@$(BIN)/python -m benchmarks.run --rows growth --seconds 3600 --document $(ARGS)
 
-faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does; continues where it stopped, prints a table
-	@$(BIN)/python -m tests.faults --seconds 15 --resume .test-long/faults.json
+faults: .venv/dev ## run every fault of tests/faults once, longer than `make test` does; continues where it stopped, prints a table; ARGS=--distribution: on Debian's Postgres
+	@$(BIN)/python -m tests.faults --seconds 15 --resume .test-long/faults.json $(ARGS)
 
 attack: .venv/dev ## attack a service of its own, and print what its other clients felt: some minutes; ARGS=--quick for one
 	@$(BIN)/python -m tests.attack $(ARGS)

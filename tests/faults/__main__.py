@@ -7,14 +7,19 @@ import asyncio
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
+
 from tests.long import commit
+from tests.support import small_disk
+from tests.support.earlier import previous
 
 from .checker import Report
 from .combined import COMBINED
 from .database import DatabaseServer
+from .distribution import DistributionServer
 from .finished import FinishedRounds, Reports, write
 from .harness import run_round
 from .replicated import ReplicatedServer
@@ -33,10 +38,11 @@ _HEAD = (
 def main() -> int:
     """Returns 1 if any invariant was violated."""
     arguments = _arguments()
-    chosen = [BY_NAME[name] for name in arguments.scenario] or SCENARIOS
+    usual = DistributionServer if arguments.distribution else DatabaseServer
+    chosen = list(possible([BY_NAME[name] for name in arguments.scenario] or SCENARIOS, usual))
     run = (
-        f"{commit()}, {arguments.rounds} rounds of {arguments.seconds or 'a few'} s, seed {arguments.seed}: "
-        + ", ".join(scenario.name for scenario in chosen)
+        f"{commit()}, {arguments.rounds} rounds of {arguments.seconds or 'a few'} s, seed {arguments.seed}, "
+        f"{usual.__name__}: " + ", ".join(scenario.name for scenario in chosen)
     )
     finished = FinishedRounds(arguments.resume, run, arguments.rounds * len(chosen))
     if finished.reports:
@@ -49,7 +55,7 @@ def main() -> int:
                     continue
                 seed = secrets.randbelow(2**32) if arguments.seed is None else arguments.seed + number
                 seconds = arguments.seconds or scenario.short_seconds
-                kind = _kind_of_server(scenario)
+                kind = _kind_of_server(scenario, usual)
                 if kind not in servers:
                     servers[kind] = kind()
                     servers[kind].start()
@@ -63,10 +69,25 @@ def main() -> int:
     return int(any(report.violations for rows in finished.reports.values() for report in rows))
 
 
-def _kind_of_server(scenario: Scenario) -> type[DatabaseServer]:
+def possible(scenarios: Sequence[Scenario], usual: type[DatabaseServer]) -> Iterator[Scenario]:
+    """Those for which everything is installed here. Says of each other one what is missing."""
+    for scenario in scenarios:
+        try:
+            _kind_of_server(scenario, usual).need()
+            if scenario.small_disk:
+                small_disk.need()
+            if scenario.begins_before:
+                previous()
+        except pytest.skip.Exception as missing:
+            say(f"{scenario.name}: skipped, {missing.msg}")
+        else:
+            yield scenario
+
+
+def _kind_of_server(scenario: Scenario, usual: type[DatabaseServer]) -> type[DatabaseServer]:
     if scenario.replicated:
         return ReplicatedServer
-    return SteppedServer if scenario.stepped else DatabaseServer
+    return SteppedServer if scenario.stepped or scenario.small_disk else usual
 
 
 def table(reports: Reports) -> str:
@@ -92,6 +113,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, help="replays the schedule of faults of a round that had it")
     parser.add_argument(
         "--resume", type=Path, metavar="FILE", help="keep reports in it, and go on where a call stopped"
+    )
+    parser.add_argument(
+        "--distribution", action="store_true", help="on the Postgres of the distribution instead of the embedded one"
     )
     parser.add_argument("--json", type=Path, help="write all reports to this file")
     return parser.parse_args()

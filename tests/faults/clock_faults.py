@@ -62,9 +62,14 @@ async def step(round_: Round, *seconds: float) -> None:
     assert isinstance(server, SteppedServer)
     for ahead in seconds:
         with round_.fault(f"clock {ahead:+g} s", may_duplicate=True, may_overlap=True):
-            server.set_clock(ahead)
+            await _set_clock(server, ahead)
             await until_owned(round_)
         await asyncio.sleep(_LOAD_SECONDS)
+
+
+async def _set_clock(server: SteppedServer, seconds: float) -> None:
+    server.set_clock(seconds)
+    await asyncio.to_thread(server.check_clock, seconds)
 
 
 async def check_kept(round_: Round) -> None:
@@ -111,7 +116,7 @@ async def back_and_kill(round_: Round) -> None:
     assert isinstance(server, SteppedServer)
     await until_owned(round_)
     with round_.fault("clock -3600 s, kill -9", may_duplicate=True, may_overlap=True):
-        server.set_clock(-_HOUR)
+        await _set_clock(server, -_HOUR)
         await round_.cluster.kill(round_.one_running())
         await until_owned(round_)
     await asyncio.sleep(_LOAD_SECONDS)
@@ -127,6 +132,7 @@ async def failover_behind(round_: Round) -> None:
         server.set_clock(-600)
         await asyncio.to_thread(server.crash)
         await asyncio.to_thread(server.start_again)
+        await asyncio.to_thread(server.check_clock, -600)
         await until_owned(round_)
     await asyncio.sleep(_LOAD_SECONDS)
     await check_kept(round_)

@@ -28,6 +28,7 @@ from .poison import LEASE_RAN_OUT
 # Lengthened on a slow machine, as all settings that end something: see `Cluster` and tests/support/slowness.py.
 LEASE_SECONDS = 2.0
 STATEMENT_SECONDS = 3.0
+FIRST = "process-1"  # of a round; if there is a proxy, this is the one behind it
 _SCALED = frozenset(
     {
         "WEBHOOK_LEASE_SECONDS",

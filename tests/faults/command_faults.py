@@ -28,9 +28,18 @@ _STATUSES = {
 
 async def kill_while_asked(round_: Round) -> None:
     """Some clients ask one call after the other, one replays all that succeeded so far; processes die meanwhile."""
+    replaying = asyncio.create_task(_replay(round_))
+    try:
+        await _kill(round_)
+        async with slowness.timeout(30):  # only now: no replay is to blame for how long it takes to kill so often
+            await replaying
+    finally:
+        replaying.cancel()
+
+
+async def _kill(round_: Round) -> None:
     stopped = asyncio.Event()
     clients = [asyncio.create_task(_ask(round_, Random(f"{round_.random.random()}"), stopped)) for _ in range(4)]
-    replaying = asyncio.create_task(_replay(round_))
     for pause in round_.pauses(0.6, 1.5):
         await asyncio.sleep(pause)
         victim = round_.one_running()
@@ -43,7 +52,6 @@ async def kill_while_asked(round_: Round) -> None:
                 await asyncio.sleep(_PAUSE_SECONDS)
     stopped.set()
     await asyncio.gather(*clients)
-    await replaying
     assert _was_cancelled(round_), "nothing was cancelled"
     assert _was_retried(round_), "nothing was retried"
 
@@ -103,20 +111,19 @@ async def _replay(round_: Round) -> None:
     replay.start_time.FromSeconds(int(time.time()) - 3600)
     create = service_pb2.CreateReplayRequest(replay=replay, request_id="replay")
     random = Random(0)
-    async with slowness.timeout(30):
-        while True:
-            try:
-                stub = round_.cluster.any(random).stub
-                replay = await stub.CreateReplay(create, timeout=slowness.scaled(_CALL_SECONDS))
-                if replay.status == replay_pb2.REPLAY_STATUS_COMPLETED and not replay.pending_count:
-                    break
-                get = service_pb2.GetReplayRequest(customer_id=_CUSTOMER, replay_id=replay.replay_id)
-                replay = await stub.GetReplay(get, timeout=slowness.scaled(_CALL_SECONDS))
-                if replay.status == replay_pb2.REPLAY_STATUS_COMPLETED:
-                    break
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                pass  # it is repeated under its request id
-            await asyncio.sleep(0.1)
+    while True:
+        try:
+            stub = round_.cluster.any(random).stub
+            replay = await stub.CreateReplay(create, timeout=slowness.scaled(_CALL_SECONDS))
+            if replay.status == replay_pb2.REPLAY_STATUS_COMPLETED and not replay.pending_count:
+                break
+            get = service_pb2.GetReplayRequest(customer_id=_CUSTOMER, replay_id=replay.replay_id)
+            replay = await stub.GetReplay(get, timeout=slowness.scaled(_CALL_SECONDS))
+            if replay.status == replay_pb2.REPLAY_STATUS_COMPLETED:
+                break
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # it is repeated under its request id
+        await asyncio.sleep(0.1)
     assert replay.succeeded_count, f"nothing was replayed: {replay}"
 
 

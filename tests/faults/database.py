@@ -55,6 +55,10 @@ class DatabaseServer:
         self._databases = 0
         self.url = ""
 
+    @classmethod
+    def need(cls) -> None:
+        """Skips the test where something is missing that this kind of server needs."""
+
     def start(self) -> None:
         """Starts it and makes the template of all databases."""
         self.url = self._embedded.start()
@@ -100,13 +104,12 @@ class DatabaseServer:
         """A database without a schema."""
         return self._new_database("template1")
 
-    def _new_database(self, template: str) -> str:
+    def _new_database(self, template: str, tablespace: str = "pg_default") -> str:
         self._databases += 1
         name = f"webhook_faults_{self._databases}"
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {} TABLESPACE {}")
         with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(
-                sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
-            )
+            connection.execute(make.format(*map(sql.Identifier, (name, template, tablespace))))
         return make_conninfo(self.url, dbname=name)
 
     def drop_database(self, url: str) -> None:
@@ -130,18 +133,26 @@ class DatabaseServer:
         parameters = conninfo_to_dict(self.url)
         return f"{parameters['host']}/.s.PGSQL.{parameters.get('port') or 5432}"
 
+    @property
+    def _data(self) -> Path:
+        """The folder of its data."""
+        return self._directory / "postgres"
+
+    @property
+    def _postmaster(self) -> int:
+        """The id of its first process."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def _processes(self) -> list[psutil.Process]:
         """The postmaster first: one that is stopped forks no more."""
-        pid = int((self._directory / "postgres" / "postmaster.pid").read_text().split()[0])
-        postmaster = psutil.Process(pid)
+        postmaster = psutil.Process(self._postmaster)
         return [postmaster, *postmaster.children(recursive=True)]
 
     def _control(self, *arguments: str) -> None:
         server: Any = self._embedded._server  # pyright: ignore[reportPrivateUsage]
         user = ["runuser", "-u", server.system_user, "--"] if server.system_user else []
-        data = self._directory / "postgres"
         subprocess.run(
-            [*user, str(server.bin_path / "pg_ctl"), "-D", str(data), *arguments],
+            [*user, str(server.bin_path / "pg_ctl"), "-D", str(self._data), *arguments],
             check=True,
             stdout=subprocess.DEVNULL,
         )

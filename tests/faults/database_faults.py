@@ -22,17 +22,20 @@ from tests.support.postgres import query
 from tests.support.service import error_details
 from webhook_grpc.hub.hints import LISTEN
 
-from .cluster import LEASE_SECONDS, STATEMENT_SECONDS, statement_seconds
+from .cluster import FIRST, LEASE_SECONDS, STATEMENT_SECONDS, statement_seconds
 from .database import CONNECTIONS_MAX
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN
 from .harness import Round
+from .poison import LEASE_RAN_OUT
 from .proxy import Toxic
 from .scenario import Scenario
 
 _PATIENCE_SECONDS = 20.0
+_HOG_SECONDS_MAX: Final = 5.0
 
 # What is only in the statement that settles, and in the one that publishes.
-_COMMITS: Final[tuple[str, ...]] = ("settled AS MATERIALIZED (", "new_keys AS (")
+_SETTLES: Final = "settled AS MATERIALIZED ("
+_COMMITS: Final[tuple[str, ...]] = (_SETTLES, "new_keys AS (")
 
 TERMINATE_SOME: LiteralString = """
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -56,11 +59,14 @@ async def crash(round_: Round) -> None:
 
 async def terminate_backends(round_: Round) -> None:
     """pg_terminate_backend on some of the service's connections, as an administrator or a failover does."""
+    ended = 0
     for pause in round_.pauses(0.6, 1.0):
         await asyncio.sleep(pause)
         with round_.fault("backends terminated"):
             parameters = {"database": round_.database_name, "tenths": round_.random.randint(3, 8)}
-            await asyncio.to_thread(query, round_.server.url, TERMINATE_SOME, parameters)
+            [(count,)] = await asyncio.to_thread(query, round_.server.url, TERMINATE_SOME, parameters)
+            ended += count
+    assert ended, "no connection was ended"
 
 
 async def reset(round_: Round) -> None:
@@ -69,7 +75,7 @@ async def reset(round_: Round) -> None:
         await asyncio.sleep(pause)
         with round_.outage("network reset"):
             round_.proxy.set(Toxic.REFUSE)
-            round_.proxy.cut()
+            assert round_.proxy.cut(), "no connection was open"
             await asyncio.sleep(round_.random.uniform(0.1, 0.5))
             round_.proxy.set(Toxic.NONE)
 
@@ -89,10 +95,12 @@ async def stall_beyond_deadline(round_: Round) -> None:
 
 async def _stall(round_: Round, seconds: float) -> None:
     await asyncio.sleep(round_.seconds / 3)
+    lost_before = round_.count_logged(FIRST, LEASE_RAN_OUT)
     with round_.outage("network stalled"):
         round_.proxy.set(Toxic.BLACKHOLE)
         await asyncio.sleep(slowness.lengthened(seconds))
         round_.proxy.set(Toxic.NONE)
+    await round_.until_logged(FIRST, LEASE_RAN_OUT, lost_before + 1)
     await asyncio.sleep(1.0)
 
 
@@ -140,6 +148,7 @@ async def latency(round_: Round) -> None:
         round_.proxy.set(Toxic.LATENCY)
         await asyncio.sleep(round_.seconds)
         round_.proxy.set(Toxic.NONE)
+    assert round_.proxy.late_answers, "no answer was late"
 
 
 async def lose_commit_answers(round_: Round) -> None:
@@ -149,7 +158,9 @@ async def lose_commit_answers(round_: Round) -> None:
         await asyncio.sleep(pause)
         with round_.fault("commit answer lost"):
             lost[statement] += await round_.proxy.lose_answer(statement.encode())
-    assert any(lost.values()), "no answer was lost"
+    owners = {await round_.owner_of(number) for number in range(len(round_.registered))}
+    without = [statement for statement, count in lost.items() if not count]
+    assert without == ([] if FIRST in owners else [_SETTLES]), f"no answer was lost to {without}"
 
 
 async def exhaust_connections(round_: Round) -> None:
@@ -170,23 +181,28 @@ async def hold_snapshot(round_: Round) -> None:
 
 async def lose_listeners(round_: Round) -> None:
     """The connections that hear hints are lost: polling is the truth, so nothing is late."""
+    ended = 0
     for pause in round_.pauses(0.3, 0.8):
         await asyncio.sleep(pause)
         with round_.fault("LISTEN lost"):
             parameters = {"database": round_.database_name, "listen": LISTEN}
-            await asyncio.to_thread(query, round_.server.url, TERMINATE_LISTENERS, parameters)
+            [(count,)] = await asyncio.to_thread(query, round_.server.url, TERMINATE_LISTENERS, parameters)
+            ended += count
+    assert ended, "no listener was ended"
 
 
 def _hog(round_: Round) -> None:
     """Takes connections as they become free, for as long as the fault lasts."""
+    until = time.monotonic() + slowness.scaled(_HOG_SECONDS_MAX)
     with _held_connections() as held, psycopg.connect(round_.server.url, autocommit=True) as administrator:
-        for _ in range(20):
+        while True:
             _take_all(round_.server.url, held)
             parameters = {"database": round_.database_name, "tenths": 10}
-            terminated = administrator.execute(TERMINATE_SOME, parameters).fetchall()
+            [(ended,)] = administrator.execute(TERMINATE_SOME, parameters).fetchall()
             administrator.execute("SELECT pg_sleep(0.05)")
-            if terminated == [(0,)]:
+            if not ended:
                 break
+            assert time.monotonic() < until, f"the service still finds {ended} connections"
         administrator.execute("SELECT pg_sleep(1)")
 
 

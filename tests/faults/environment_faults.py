@@ -100,12 +100,18 @@ async def descriptors(round_: Round) -> None:
 
 
 async def hang(round_: Round) -> None:
-    """An endpoint stops answering, and comes back."""
-    path = round_.path(len(_HANGING_PLAN) - 1)
+    """An endpoint stops answering until whoever waits for it has left, and comes back."""
+    number = len(_HANGING_PLAN) - 1
+    path, hanging = round_.path(number), round_.registered[number].webhook_id
     await asyncio.sleep(0.3)
     with round_.fault("endpoint hangs"):
         await round_.endpoints.behave({path: {"kind": "hangs"}})
         await asyncio.sleep(2.5)
+        async with slowness.timeout(10):
+            while not any(
+                request.webhook_id == hanging and not request.status for request in round_.endpoints.requests()
+            ):
+                await asyncio.sleep(0.05)
         await round_.endpoints.behave({path: {}})
     await asyncio.sleep(0.5)
 
@@ -129,8 +135,12 @@ async def slow_watcher(round_: Round) -> None:
 
 async def coming_and_going(round_: Round) -> None:
     """Watchers leave and resume all the time, with either process."""
+    before = [watcher.streams for watcher in round_.watchers]
     with round_.fault("watchers resume"):
         await asyncio.sleep(round_.seconds)
+        async with slowness.timeout(10):
+            while any(watcher.streams <= count for watcher, count in zip(round_.watchers, before, strict=True)):
+                await asyncio.sleep(0.05)
 
 
 SCENARIOS = (

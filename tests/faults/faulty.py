@@ -17,7 +17,8 @@ import asyncio
 import functools
 import itertools
 import os
-from collections.abc import MutableMapping
+import sys
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.store.outbox import due, publishing, settlement
 from webhook_grpc.store.ownership import ownership
 
+SLOWED = "slowed by the suite:"
 KILLED = 137  # what a shell says of a process that was killed by SIGKILL
 
 
@@ -147,9 +149,12 @@ def slow_reads(seconds: float) -> None:
 
     def late(by_seconds: float) -> Any:
         def make(function: Any) -> Any:
-            async def call(*args: Any) -> Any:
-                result = await function(*args)
+            said = once(f"{SLOWED} {function.__name__}")
+
+            async def call(*args: Any, **kwargs: Any) -> Any:
+                result = await function(*args, **kwargs)
                 await asyncio.sleep(by_seconds)
+                said()
                 return result
 
             return call
@@ -168,15 +173,28 @@ def slow_look(seconds: float) -> None:
 
     def once_late(discover: Any) -> Any:
         looks = itertools.count(1)
+        said = once(f"{SLOWED} discover")
 
         async def call(*args: Any) -> Any:
             if next(looks) in {20, 21}:
                 await asyncio.sleep(seconds)
+                said()
             return await discover(*args)
 
         return call
 
     rewrap(due, "discover", once_late)
+
+
+def once(text: str) -> Callable[[], None]:
+    """Returns what writes a line to the process's log at its first call."""
+    lines = [f"{text}\n".encode()]
+
+    def said() -> None:
+        while lines:
+            os.write(sys.stderr.fileno(), lines.pop())
+
+    return said
 
 
 def ask_names_of(port: int) -> None:

@@ -26,6 +26,7 @@ from . import database, participants
 from .checker import Report, check
 from .cluster import Cluster, lease_seconds
 from .database import DatabaseServer
+from .distribution import DistributionServer
 from .dns import NameServer
 from .endpoints import Endpoints
 from .proxy import Proxy
@@ -40,6 +41,7 @@ from .workload import Publisher, ResumingWatcher
 _LATE_SECONDS = 0.3
 _HANG_SECONDS = 120.0  # and twice the time of its load: longer takes only a round that hangs
 _NOTICE_SECONDS = 0.05  # until a death is noticed
+_EVENTS_MIN = 10  # on the reference: with fewer a fault has met no load
 
 
 class Round:
@@ -59,7 +61,7 @@ class Round:
         self.seconds = seconds
         self.random = Random(seed)  # only for the schedule of faults, so that a seed replays it
         self.directory = directory
-        self.database_url = server.empty_database() if scenario.begins_before else server.new_database()
+        self.database_url = _new_database(scenario, server)
         self.ask = database.Asker(self.database_url)
         self.proxy = Proxy(server.socket_path)
         self.names = NameServer()
@@ -119,7 +121,17 @@ class Round:
 
     def logged(self, name: str, text: str) -> bool:
         """Whether a process has said so in its log: whether the fault took effect."""
-        return text in (self.directory / f"{name}.log").read_text()
+        return self.count_logged(name, text) > 0
+
+    def count_logged(self, name: str, text: str) -> int:
+        """How often a process has said so in its log."""
+        return (self.directory / f"{name}.log").read_text().count(text)
+
+    async def until_logged(self, name: str, text: str, count: int = 1) -> None:
+        """Waits until a process has said so often enough: until the fault took effect."""
+        async with slowness.timeout(10):
+            while self.count_logged(name, text) < count:
+                await asyncio.sleep(0.05)
 
     async def owner_of(self, number: int) -> str:
         """The process that sends to the number-th endpoint now; waits while there is none that says so in its log."""
@@ -162,9 +174,10 @@ class Round:
             tasks = [asyncio.create_task(publisher.run()) for publisher in self.publishers]
             failures: list[Violation] = []
             try:
+                await self._until_there_is_load()
                 await self.scenario.inject(self)
             except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
-                failures.append(_failure(error))
+                failures.append(failure(error))
             finally:
                 for publisher in self.publishers:
                     publisher.stopped.set()
@@ -176,6 +189,10 @@ class Round:
             assert not any(task.done() for task in self._watching), "a watcher has ended"
             history = await self._history(drained_seconds if is_drained else None)
             report = check(history, stepped=self.scenario.stepped)
+            if report.events <= (events_min := _EVENTS_MIN / slowness.ratio()):
+                failures.append(
+                    Violation("scenario", f"{report.events} events acknowledged, not more than {events_min:g}")
+                )
             return replace(report, violations=(*failures, *report.violations))
 
     @contextlib.asynccontextmanager
@@ -226,6 +243,12 @@ class Round:
             return
         await asyncio.gather(self.cluster.start(**first), *(self.cluster.start(**others) for _ in range(count - 1)))
 
+    async def _until_there_is_load(self) -> None:
+        """Waits until every publisher has an answer, and a receiver a request: a fault is to meet them at work."""
+        async with slowness.timeout(15):
+            while not (all(one.history for one in self.publishers) and self.endpoints.requests()):
+                await asyncio.sleep(0.02)
+
     async def _until_told(self) -> None:
         """Waits until the watchers were told as much as the log has; what they were told is compared later."""
         log = await asyncio.to_thread(database.log_rows, self.database_url)
@@ -267,6 +290,15 @@ class Round:
         )
 
 
+def _new_database(scenario: Scenario, server: DatabaseServer) -> str:
+    if scenario.begins_before:
+        return server.empty_database()
+    if scenario.small_disk:
+        assert isinstance(server, DistributionServer)
+        return server.new_database_on_small_disk()
+    return server.new_database()
+
+
 async def run_round(
     scenario: Scenario, server: DatabaseServer, seed: int, seconds: float, *, keeps_folder: bool = True
 ) -> Report:
@@ -281,12 +313,14 @@ async def run_round(
             async with asyncio.timeout(slowness.RATIO_MAX * (_HANG_SECONDS + 2 * seconds)):
                 report = await Round(scenario, server, directory, seed, seconds, before).run()
     except (AssertionError, TimeoutError, grpc.aio.AioRpcError) as error:
-        report = replace(check(History()), violations=(_failure(error),))
+        report = replace(check(History()), violations=(failure(error),))
     if not (report.violations and keeps_folder):
         await asyncio.to_thread(shutil.rmtree, directory)
     return report
 
 
-def _failure(error: Exception) -> Violation:
-    [*_, last] = traceback.extract_tb(error.__traceback__)
+def failure(error: Exception) -> Violation:
+    """Names the last line of the suite's: a time-out and a call end in code of others."""
+    frames = traceback.extract_tb(error.__traceback__)
+    last = [frame for frame in frames if Path(frame.filename).parent == Path(__file__).parent][-1]
     return Violation("scenario", f"{type(error).__name__} in {last.name}, line {last.lineno}: {error}")

@@ -54,6 +54,7 @@ class Proxy:
     port: int = 0
     toxic: Toxic = Toxic.NONE
     lost_answers: int = 0
+    late_answers: int = 0
     _links: set[Link] = field(default_factory=set[Link])
     _passable: asyncio.Event = field(default_factory=asyncio.Event)
     _server: asyncio.Server | None = None
@@ -89,10 +90,12 @@ class Proxy:
         else:
             self._passable.set()
 
-    def cut(self) -> None:
-        """Resets every connection that is open."""
-        for link in list(self._links):
+    def cut(self) -> int:
+        """Resets every connection that is open. Returns how many there were."""
+        links = list(self._links)
+        for link in links:
             link.reset()
+        return len(links)
 
     async def lose_answer(self, statement: bytes, seconds: float = 2.0) -> bool:
         """Lets the next statement of a connection that runs such statements be executed, and then resets it.
@@ -150,6 +153,7 @@ class Proxy:
         while chunk := await reader.read(_CHUNK_BYTES):
             await self._passable.wait()
             if self.toxic is Toxic.LATENCY:
+                self.late_answers += 1
                 await asyncio.sleep(self.latency_seconds)
             if link.losing:
                 link.swallowed += chunk

@@ -7,7 +7,7 @@ from typing import Final, LiteralString
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from tests.support.distribution import DistributionPostgres
+from tests.support.distribution import DistributionPostgres, need_postgres
 from tests.support.ports import free_port
 from tests.support.postgres import query, until
 from webhook_grpc.store.schema.migrate import migrate
@@ -27,6 +27,11 @@ class ReplicatedServer(DatabaseServer):
 
     _primary: DistributionPostgres
     _standby: DistributionPostgres | None = None
+
+    @classmethod
+    def need(cls) -> None:
+        """Skips the test where something is missing that this kind of server needs."""
+        need_postgres()
 
     def start(self) -> None:
         """Starts the primary, and makes the template of all databases."""

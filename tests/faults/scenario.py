@@ -40,5 +40,6 @@ class Scenario:
     told_seconds_max: float = 5.0  # after that, until the watchers were told everything
     short_seconds: float = 2.5  # in pytest; `make faults` and `make test-long` take longer
     stepped: bool = False  # needs a SteppedServer; the database's clock is no measure then
+    small_disk: bool = False  # its database is on a small disk of a SteppedServer's
     replicated: bool = False  # needs a ReplicatedServer; the first process has both addresses, the others a name
     begins_before: bool = False  # with the version before, on its schema

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from functools import partial
 from typing import LiteralString
 
 from tests.support import slowness
@@ -19,6 +20,7 @@ from . import (
     clock_faults,
     command_faults,
     database_faults,
+    disk_faults,
     environment_faults,
     failover_faults,
     jam_faults,
@@ -28,14 +30,25 @@ from . import (
 )
 from .cluster import lease_seconds
 from .endpoints import DEFAULT_PLAN, FLAKY_PLAN, EndpointPlan
-from .faulty import POINTS
+from .faulty import POINTS, SLOWED
 from .harness import Round
+from .poison import LEASE_RAN_OUT
 from .scenario import Scenario
+from .webhook_faults import until_pending
 
 
 async def nothing(round_: Round) -> None:
     """The control."""
     await asyncio.sleep(round_.seconds)
+
+
+async def slowed(round_: Round, functions: Sequence[str]) -> None:
+    """Nothing but what is slow in the processes by themselves: see faulty.py."""
+    await asyncio.sleep(round_.seconds)
+    for function in functions:
+        async with slowness.timeout(10):
+            while not any(round_.logged(name, f"{SLOWED} {function}") for name in round_.cluster.running):
+                await asyncio.sleep(0.05)
 
 
 async def kill_at_random(round_: Round) -> None:
@@ -97,13 +110,16 @@ async def pause_beyond_lease(round_: Round) -> None:
     Some requests are held while it stands still, and answered so that the returning process learns of it at once.
     """
     await asyncio.sleep(round_.seconds / 3)
+    await until_pending(round_, round_.registered[HELD].webhook_id, HELD_MIN)
     victim = await round_.owner_of(HELD)
+    lost_before = round_.count_logged(victim, LEASE_RAN_OUT)
     with round_.fault("SIGSTOP", may_duplicate=True, may_overlap=True):
         round_.cluster.stop(victim)
         # what the victim sent before is answered now; what the new owner sends is held on
         await round_.endpoints.behave({round_.path(HELD): HELD_BEHAVIOUR})
         await asyncio.sleep(lease_seconds() + slowness.lengthened(1.0))
         round_.cluster.go_on(victim)
+        await round_.until_logged(victim, LEASE_RAN_OUT, lost_before + 1)
         await asyncio.sleep(slowness.lengthened(0.5))
     await round_.endpoints.behave({round_.path(HELD): {}})
 
@@ -130,6 +146,7 @@ WORKER_OF: LiteralString = """
 SELECT worker_id, machine, namespaces FROM workers WHERE pid = %(pid)s AND lease_until > now()
 """
 HELD = len(DEFAULT_PLAN)
+HELD_MIN = 4  # what is held remains pending, everything else ends soon
 HELD_BEHAVIOUR = {"kind": "held", "one_in": 3}
 HELD_PLAN = (*DEFAULT_PLAN, EndpointPlan(1, HELD_BEHAVIOUR, "127.0.0.4", in_flight_max=100, timeout_seconds=20))
 
@@ -139,9 +156,16 @@ SLOW_READS = {"WEBHOOK_TEST_SLOW_READS": "0.2"}
 
 SCENARIOS: Sequence[Scenario] = (
     Scenario("no fault", nothing, settings={"WEBHOOK_LEASE_SECONDS": "4"}),
-    Scenario("slow reads", nothing, first=SLOW_READS, others=SLOW_READS),
+    Scenario("slow reads", partial(slowed, functions=("with_bodies", "publish")), first=SLOW_READS, others=SLOW_READS),
     # a look that took long once must not make later ones late
-    Scenario("slow look", nothing, plan=FLAKY_PLAN, first=SLOW_LOOK, others=SLOW_LOOK, short_seconds=3),
+    Scenario(
+        "slow look",
+        partial(slowed, functions=("discover",)),
+        plan=FLAKY_PLAN,
+        first=SLOW_LOOK,
+        others=SLOW_LOOK,
+        short_seconds=3,
+    ),
     Scenario("kill -9", kill_at_random, short_seconds=3),
     # so many webhooks that whoever is to die surely has some of them
     # after deaths in a row what was in flight is sent one at a time, so the last deliveries may take a while
@@ -158,6 +182,7 @@ SCENARIOS: Sequence[Scenario] = (
     Scenario("SIGSTOP", pause_beyond_lease, plan=HELD_PLAN),
     *database_faults.SCENARIOS,
     *jam_faults.SCENARIOS,
+    *disk_faults.SCENARIOS,
     *environment_faults.SCENARIOS,
     *webhook_faults.SCENARIOS,
     *poison_faults.SCENARIOS,

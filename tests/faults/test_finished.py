@@ -10,9 +10,12 @@ import pytest
 from tests.invariants.history import History
 from tests.invariants.violation import Violation
 
-from .__main__ import table
+from .__main__ import possible, table
 from .checker import Report, check
+from .database import DatabaseServer
 from .finished import FinishedRounds
+from .scenarios import BY_NAME
+from .stepped import SteppedServer
 
 pytestmark = pytest.mark.fast
 WELL = check(History())
@@ -45,3 +48,15 @@ def test_the_table_says_what_passed_and_which_invariants_failed() -> None:
     *_, passed, failed = table({"kill -9": [WELL, WELL], "SIGTERM": [WELL, BROKEN]}).splitlines()
     assert passed.endswith("| passed |")
     assert failed.endswith("| FAILED: 2 violations of I1, I3 |")
+
+
+def test_a_fault_that_cannot_be_injected_here_is_left_out_and_the_others_are_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def need() -> None:
+        pytest.skip("needs libfaketime")
+
+    monkeypatch.setattr(SteppedServer, "need", need)
+    chosen = [BY_NAME[name] for name in ("kill -9", "clock steps", "SIGTERM")]
+    assert [one.name for one in possible(chosen, DatabaseServer)] == ["kill -9", "SIGTERM"]
+    assert capsys.readouterr().out == "clock steps: skipped, needs libfaketime\n"

@@ -34,7 +34,7 @@ async def switch_off(round_: Round) -> None:
     with round_.fault("paused"):
         await _switch(round_, 0, "paused")
         await asyncio.sleep(slowness.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
-        await _until_pending(round_, webhook_id, _ENOUGH)  # on a slow machine the load is slower, too
+        await until_pending(round_, webhook_id, _ENOUGH)  # on a slow machine the load is slower, too
         resumed_at = time.time()
         await _switch(round_, 0, "resumed")
     kept = {
@@ -48,7 +48,7 @@ async def switch_off(round_: Round) -> None:
             await asyncio.sleep(0.1)
     # not only slow: on a slow machine the load may be slower
     await round_.endpoints.behave({round_.path(0): {"kind": "held"}})
-    await _until_pending(round_, webhook_id, 3 * _ENOUGH)
+    await until_pending(round_, webhook_id, 3 * _ENOUGH)
     with round_.fault("deleted"):
         await _switch(round_, 0, "deleted")
         await asyncio.sleep(slowness.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
@@ -64,7 +64,7 @@ async def gone(round_: Round) -> None:
     await round_.until_received(0, _ENOUGH)
     slow = {"delay_seconds": min(4.0, slowness.scaled(1.0))}  # two a second, and less where the load is less
     await round_.endpoints.behave({round_.path(0): slow})
-    await _until_pending(round_, webhook_id, 2 * _ENOUGH)
+    await until_pending(round_, webhook_id, 2 * _ENOUGH)
     with round_.fault("receiver gone"):
         asked_at = time.time()
         await round_.endpoints.behave({round_.path(0): {"kind": "always", "status": 410}})
@@ -112,7 +112,7 @@ async def kill_limited(round_: Round) -> None:
     await asyncio.sleep(round_.seconds / 2)
     limited = round_.registered[0]
     assert limited.rate_limit is not None
-    await _until_pending(round_, limited.webhook_id, limited.rate_limit + 1)  # or it was not at its limit
+    await until_pending(round_, limited.webhook_id, limited.rate_limit + 1)  # or it was not at its limit
 
 
 async def _switch(round_: Round, number: int, kind: str) -> None:
@@ -133,7 +133,8 @@ async def _switch(round_: Round, number: int, kind: str) -> None:
     round_.switches.append(Switch(which, kind, asked_at, time.time()))
 
 
-async def _until_pending(round_: Round, webhook_id: int, count: int) -> None:
+async def until_pending(round_: Round, webhook_id: int, count: int) -> None:
+    """Waits until so many deliveries to a webhook have not ended."""
     async with slowness.timeout(10):
         while _count(round_, PENDING_OF, webhook_id) < count:
             await asyncio.sleep(0.05)

@@ -12,7 +12,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -23,6 +23,7 @@ from psycopg.conninfo import make_conninfo
 
 from .ports import free_port
 from .postgres import SEARCH_PATH
+from .small_disk import SmallDisk
 
 _BIN_FOLDERS: Final = "/usr/lib/postgresql"
 _START_SECONDS_MAX: Final = 60
@@ -71,10 +72,12 @@ class DistributionPostgres:
         follows: DistributionPostgres | None = None,
         address: str = "127.0.0.1",
         port: int | None = None,
+        small_disk_bytes: int | None = None,
     ) -> None:
         """Makes and starts it. `settings` go to postgresql.conf; `environment` to the server (LD_PRELOAD, say).
 
-        `programs` is the folder of another Postgres' programs. With `follows` it is a standby of that cluster.
+        `programs` is the folder of another Postgres' programs. With `follows` it is a standby of that cluster. With
+        `small_disk_bytes` it has such a disk for a tablespace, which is empty again when it is started again.
         """
         self._bin = programs or need_postgres()
         self._directory = Path(tempfile.mkdtemp(prefix="webhook-grpc-debian-"))
@@ -83,6 +86,9 @@ class DistributionPostgres:
         if self._user:
             shutil.chown(self._directory, "postgres", "postgres")
         self.data = self._directory / "data"
+        self.small_disk = None if small_disk_bytes is None else SmallDisk(self._directory / "disk", small_disk_bytes)
+        if self.small_disk is not None:
+            self.small_disk.directory.mkdir()
         self.environment = dict(environment or {})
         self.address = address
         self.port = port or free_port()
@@ -113,9 +119,8 @@ class DistributionPostgres:
         """Starts it and returns when it accepts connections."""
         options = f"-p {self.port} -k {self._directory} -c listen_addresses={self.address}"
         log = str(self._directory / "log")
-        self._run(
-            "pg_ctl", "-D", str(self.data), "-l", log, "-o", options, "-w", "-t", str(_START_SECONDS_MAX), "start"
-        )
+        start = ("pg_ctl", "-D", str(self.data), "-l", log, "-o", options, "-w", "-t", str(_START_SECONDS_MAX), "start")
+        self._run(*start, before=self.small_disk.command(self._role) if self.small_disk else ())
 
     def stop(self, mode: str = "fast") -> None:
         """Stops it: `immediate` is a crash, without a checkpoint."""
@@ -138,14 +143,16 @@ class DistributionPostgres:
             connection.execute(make.format(sql.Identifier(name), sql.Literal(encoding)))
         return make_conninfo(self.url, dbname=name)
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+    def _run(self, program: str, *arguments: str, check: bool = True, before: Sequence[str] = ()) -> None:
+        """Runs a program as the server's user. `before`: a command that runs a command, and changes the user itself."""
+        user = None if before else self._user
         done = subprocess.run(
-            [str(self._bin / program), *arguments],
+            [*before, str(self._bin / program), *arguments],
             check=False,
             cwd="/",
             env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
-            user=self._user,
-            group=self._user,
+            user=user,
+            group=user,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # not a pipe: the server would inherit it and keep it open
             stderr=subprocess.DEVNULL,

@@ -51,9 +51,14 @@ def measure_again() -> float:
     """Measures once more, and returns the new ratio: at least what it was at the start of the session."""
     global _ratio, _measured_at  # noqa: PLW0603
     if _ratio is None or time.monotonic() - _measured_at > _AGAIN_SECONDS:
-        _ratio = max(_session_ratio(), _bounded(cpu_seconds(_UNITS_AGAIN) / CPU_REFERENCE_SECONDS))
+        _ratio = max(_session_ratio(), now())
         _measured_at = time.monotonic()
     return _ratio
+
+
+def now() -> float:
+    """Returns the ratio as it is at this moment, and keeps it for nobody."""
+    return _bounded(cpu_seconds(_UNITS_AGAIN) / CPU_REFERENCE_SECONDS)
 
 
 def scaled(seconds: float) -> float:
