@@ -249,6 +249,7 @@ class App:
         else:
             await self._siblings.open()
             opened.callback(self._siblings.close)
+            self._siblings.report_schema(self.database.options.schema)
         opened.push_async_callback(self.database.close)
         await check_sessions(self.database.options)
         await self.database.open()

@@ -41,6 +41,7 @@ from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
+from webhook_grpc.store.connection.session import Pooling
 from webhook_grpc.store.db import TooFewConnections
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from webhook_grpc.store.schema.migrate import SchemaError, check_schema, migrate, plan
@@ -339,14 +340,14 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
 def _token_database() -> Generator[Place]:
     settings = load_database_settings()
     with _database(settings, migrate_embedded=False) as (conninfo, _):
-        yield check_schema(conninfo, schema=settings.database_schema)
+        yield check_schema(conninfo, Pooling(settings.database_pooler), settings.database_schema)
 
 
 @contextmanager
 def _keys_and_database() -> Generator[tuple[Place, Sequence[bytes]]]:
     settings = load_settings()
     with _database(settings, migrate_embedded=False) as (conninfo, is_embedded):
-        place = check_schema(conninfo, schema=settings.database_schema)
+        place = check_schema(conninfo, Pooling(settings.database_pooler), settings.database_schema)
         yield place, load_secret_keys(settings, is_embedded)
 
 
@@ -390,7 +391,12 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
     conninfo = embedded.start()
     try:
         if migrate_embedded:
-            migrate(conninfo, schema=settings.database_schema, say=lambda words: _say(words, err=True))
+            migrate(
+                conninfo,
+                schema=settings.database_schema,
+                is_alone=embedded.is_alone(),
+                say=lambda words: _say(words, err=True),
+            )
         yield conninfo, True
     finally:
         embedded.stop()

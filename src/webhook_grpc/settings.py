@@ -100,6 +100,8 @@ class DatabaseSettings(BaseSettings):
     database_schema: str | None = None
     """The schema of the service's tables; `migrate` makes it. Unset: where the tables are; for a new installation
     `webhook_grpc`, or the schema that search_path of the role or the URL names, unless that is `public`."""
+    database_pooler: Literal["none", "session", "transaction"] = "none"
+    """What kind of pooler stands before Postgres. `transaction`: nothing rests on the session, hints become polling."""
     data_dir: Path = Field(default_factory=lambda: _default_data_dir(os.geteuid()))
     """Where the embedded Postgres and its secret key live: save both."""
 
@@ -414,8 +416,6 @@ class Settings(DatabaseSettings):
     """Connections for calls and housekeeping; each process has eleven more (hub/connections.py)."""
     database_timeout_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """The deadline of one statement."""
-    database_pooler: Literal["none", "session", "transaction"] = "none"
-    """What kind of pooler stands before Postgres. `transaction`: nothing rests on the session, hints become polling."""
 
     # --- logs --------------------------------------------------------------------------------------------------------
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import resource
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,11 +18,12 @@ from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET_KEY, Service, ServiceFactory
-from webhook_grpc.commands.doctor import findings, judged_keys, judged_limit
+from webhook_grpc.commands.doctor import findings, judged_keys, judged_limit, judged_schema
 from webhook_grpc.commands.findings import Finding
 from webhook_grpc.commands.resealing import KeyUse
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
 from webhook_grpc.server.auth import token_hash
+from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.registry.resealing import Kind
 
 live = pytest.mark.asyncio(loop_scope="module")
@@ -55,6 +57,22 @@ def test_keys_that_are_lacked_are_a_problem_unless_they_are_known_to_be_lost() -
     assert f"3 with {key_id_text(2)}" in problem.detail
     assert judged_keys(lacked, (key_id_text(2),)).state == "ok"
     assert "4 sealed with older keys" in judged_keys([use(1, 1, 5), use(2, 2, 4)], ()).detail
+
+
+def test_a_schema_says_whether_an_upgrade_was_ended() -> None:
+    place = Place("", "webhook_grpc")
+    assert judged_schema(place) == Finding("schema", "ok", "webhook_grpc: that of this version")
+    open_one = judged_schema(replace(place, left=("0018-sealing-begins.post",)))
+    assert (open_one.state, open_one.detail) == (
+        "warning",
+        "webhook_grpc: the upgrade to this version was not ended (0018-sealing-begins.post)",
+    )
+    assert "migrate --after-deployment" in open_one.remedy
+    newer = judged_schema(replace(place, newer=("0019-later.pre",), left=("0018-sealing-begins.post",)))
+    assert (newer.state, newer.detail) == (
+        "ok",
+        "webhook_grpc: a newer version's, beside which this one works (0019-later.pre)",
+    )
 
 
 def test_wrong_settings_are_named_without_their_values() -> None:

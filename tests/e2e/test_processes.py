@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -25,11 +26,13 @@ from aiohttp import ClientSession, TCPConnector
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client.parser import text_string_to_metric_families
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
 from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
 from tests.support import slowness
 from tests.support.ports import free_port
-from tests.support.postgres import TestPostgres
+from tests.support.postgres import SEARCH_PATH, TestPostgres, query
 from tests.support.process import Process, run_cli
 from tests.support.receiver import Receiver
 from tests.support.service import Watch
@@ -290,14 +293,15 @@ async def test_when_a_process_is_killed_the_others_deliver_at_once_and_it_is_sta
     await pair.until_shared(postgres)
     starts, ended = pair.count(STARTED), pair.count(LEASE_ENDED)
     pair.tokens.write_text(tokens("another"))
-    os.kill(pair.children[0].pid, signal.SIGKILL)
-    await published(pair, 44)
-    for number in range(16):
-        await receiver.wait_for(1, f"/killed/{number}", seconds=LEASE_SECONDS / 2)
-    await pair.until_logged(LEASE_ENDED, ended + 1)
-    await until_all_answer(pair, 200, lambda texts: texts == {"ready\n"})  # whoever restarts does no harm
+    with another_installation(postgres):
+        os.kill(pair.children[0].pid, signal.SIGKILL)
+        await published(pair, 44)
+        for number in range(16):
+            await receiver.wait_for(1, f"/killed/{number}", seconds=LEASE_SECONDS / 2)
+        await pair.until_logged(LEASE_ENDED, ended + 1)
+        await until_all_answer(pair, 200, lambda texts: texts == {"ready\n"})  # whoever restarts does no harm
 
-    await pair.until_logged(STARTED, starts + 1)
+        await pair.until_logged(STARTED, starts + 1)
     [(_, text)] = await got(f"{pair.metrics_url}/metrics", 1)
     assert sum(value for name, value in counters(text).items() if name[0] == "webhook_process_restarts_total") > 0
     async for channel in callers(pair):  # who was started again knows what the others know
@@ -305,6 +309,20 @@ async def test_when_a_process_is_killed_the_others_deliver_at_once_and_it_is_sta
         await stub.PublishEvent(publication(44), metadata=AUTHORIZED)
         other = (("authorization", "Bearer another"),)
         assert await refused(stub.PublishEvent(publication(44), metadata=other)) == "UNAUTHENTICATED"
+
+
+@contextmanager
+def another_installation(postgres: TestPostgres) -> Generator[None]:
+    """One that whoever looks now would take, and can't work with."""
+    database = sql.Identifier(str(conninfo_to_dict(postgres.url)["dbname"]))
+    lead = "ALTER DATABASE {} SET search_path = "
+    query(postgres.url, "CREATE TABLE public.webhook_migrations ()")
+    try:
+        query(postgres.url, sql.SQL(lead + "public, webhook_grpc").format(database))
+        yield
+    finally:
+        query(postgres.url, sql.SQL(lead + SEARCH_PATH).format(database))
+        query(postgres.url, "DROP TABLE public.webhook_migrations")
 
 
 async def test_while_one_process_is_unwell_all_say_so(pair: Pair, postgres: TestPostgres) -> None:

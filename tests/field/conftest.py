@@ -6,6 +6,7 @@ import itertools
 from collections.abc import AsyncGenerator, Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
 from psycopg import sql
@@ -48,11 +49,11 @@ def field(distribution: DistributionPostgres) -> Field:
     return new_field(distribution)
 
 
-def new_field(server: DistributionPostgres) -> Field:
-    """A database of its own on a server."""
+def new_field(server: DistributionPostgres, locale: LiteralString = "") -> Field:
+    """A database of its own on a server; `locale` in words of CREATE DATABASE."""
     number = next(_NUMBERS)
     name, role = f"webhook_field_{number}", f"webhook_role_{number}"
-    admin_url = server.new_database(name)
+    admin_url = server.new_database(name, locale=locale)
     query(admin_url, sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
     give = sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(role))
     query(admin_url, give)

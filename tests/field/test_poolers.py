@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, LiteralString, cast
 
 import pytest
+from click.testing import CliRunner
 from psycopg import AsyncConnection
 from webhook.v1 import service_pb2 as pb
 
@@ -20,6 +21,7 @@ from tests.support.postgres import query
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
 from tests.support.store import options
+from webhook_grpc.cli import main
 from webhook_grpc.commands.doctor import findings
 from webhook_grpc.commands.findings import Finding
 from webhook_grpc.store.connection.poolers import check_sessions
@@ -151,7 +153,7 @@ async def test_behind_a_transaction_pooler_a_role_with_the_wrong_settings_is_ref
 
 
 @pytest.mark.slow
-async def test_the_doctor_says_what_a_transaction_pooler_lacks_and_sets_nothing_in_its_sessions(
+async def test_doctor_and_commands_say_what_a_transaction_pooler_lacks_and_set_nothing_in_its_sessions(
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     field.alter(jit="on", statement_timeout="5s")
@@ -164,14 +166,23 @@ async def test_the_doctor_says_what_a_transaction_pooler_lacks_and_sets_nothing_
         def found() -> dict[str, Finding]:
             return {one.check: one for one in findings()}
 
+        async def ran(line: str) -> tuple[int, str]:
+            result = await asyncio.to_thread(CliRunner().invoke, main, line.split())
+            return result.exit_code, result.output
+
         before = await asyncio.to_thread(found)
         assert before["database"].state == "problem"
         assert "statement_timeout=5s (user); they have to be right" in before["session settings"].detail
+        status, said = await ran("keys list")
+        assert (status, 'SET "jit" = ' in said) == (1, True), said
         run_lines(field, UnsuitableServer(before["database"].detail))
         pooler.reconnect()
         after = await asyncio.to_thread(found)
         assert not [one for one in after.values() if one.state == "problem"]
         assert after["pooler"].detail == "one between, taken for one in transaction mode"
+        for line in ("keys list", "keys rotate", "tokens create --database --role publisher --customer-id 1"):
+            status, said = await ran(line)
+            assert status == 0, (line, said)
         assert await settings_that_clients_left(pooler.url) == set(), "looking sets nothing"
 
 

@@ -15,7 +15,7 @@ from typing import Any, LiteralString, cast
 import pytest
 from click.testing import CliRunner
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.support import slowness
 from tests.support.distribution import DistributionPostgres
@@ -66,6 +66,10 @@ async def round_trip(service: Service, receiver: Receiver, path: str) -> None:
     [request] = [one for one in receiver.requests if one.path == path]
     request.verify(SECRET)
     assert request.event_id == event.event_id
+
+
+def database_of(url: str) -> str:
+    return str(conninfo_to_dict(url)["dbname"])
 
 
 def made(url: str, schema: str) -> int:
@@ -178,9 +182,17 @@ def test_a_new_installation_does_not_come_before_one_that_there_is(url: str) -> 
         migrate(url, schema="user")
     with pytest.raises(UnsuitableServer, match="processes without WEBHOOK_DATABASE_SCHEMA would take"):
         migrate(url, schema="public")
+    query(url, cast("LiteralString", f"ALTER DATABASE {database_of(url)} SET search_path = cell_0, public"))
+    with pytest.raises(UnsuitableServer, match="there is an installation in the schema webhook_grpc, and processes"):
+        migrate(url, schema="cell_0")
+    assert query(url, "SELECT count(*) FROM pg_namespace WHERE nspname = 'cell_0'") == [(0,)], "it was only tried"
     assert migrate(url, schema="cell_1") == migration_names()
     assert check_schema(url).schema == "webhook_grpc"
     assert check_schema(url, schema="cell_1").schema == "cell_1"
+    said: list[str] = []
+    query(url, "CREATE SCHEMA cell_0")
+    assert migrate(url, say=said.append) == []
+    assert [words.partition(" of the database")[0] for words in said] == ["search_path leads to the schema cell_0"]
 
 
 @pytest.mark.slow

@@ -80,8 +80,10 @@ async def test_names_lead_to_our_schema_whatever_is_made_before_it_later(field: 
 
 
 async def test_the_service_works_for_a_role_with_every_hostile_setting(
-    field: Field, receiver: Receiver, services_on: Start
+    distribution: DistributionPostgres, receiver: Receiver, services_on: Start
 ) -> None:
+    """In a database whose language folds I otherwise, and sorts punctuation otherwise than C."""
+    field = new_field(distribution, "LOCALE_PROVIDER icu ICU_LOCALE 'tr-TR'")
     field.alter(**HOSTILE)
     service = await services_on(field.url).start()
     webhook = await service.create_webhook(receiver.url(), name="naïve 通知", max_in_flight=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -109,6 +110,13 @@ def test_a_server_that_was_left_behind_is_awaited_until_it_is_ready(
     server.ensure_postgres_running()
     assert not left
     assert len(starts) == statuses.count(None)
+
+
+@pytest.mark.parametrize(("others", "is_alone"), [([], True), ([1], False)])
+def test_it_knows_whether_another_process_uses_its_server(data_dir: Path, others: list[int], is_alone: bool) -> None:
+    (data_dir / "postgres").mkdir()
+    (data_dir / "postgres" / embedded.USERS_FILE).write_text(json.dumps([os.getpid(), *others]))
+    assert EmbeddedPostgres(data_dir).is_alone() == is_alone
 
 
 class Library:

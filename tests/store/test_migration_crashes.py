@@ -96,15 +96,16 @@ def test_a_migrator_may_be_killed_at_every_statement(
     undisturbed, _ = urls
     migrate(undisturbed)
     url = postgres.create_database(f"webhook_test_crash_2_{worker_id}")
-    killed = set[tuple[int, str, str]]()
+    killed = set[tuple[int, TransactionStatus, str, str]]()
     is_locked = False
     with psycopg.connect(url, autocommit=True) as other:
 
         def kill(connection: Connection, statement: str, parameters: str) -> None:
             nonlocal is_locked
             progress = _progress(other) if is_locked else -1  # what comes before the lock is the same at each state
-            if (progress, statement, parameters) not in killed:
-                killed.add((progress, statement, parameters))
+            status = connection.info.transaction_status  # some are tried in a transaction that is rolled back
+            if (at := (progress, status, statement, parameters)) not in killed:
+                killed.add(at)
                 connection.pgconn.finish()  # the server sees what it sees of a process that was killed
                 raise Killed
             is_locked = is_locked or statement == TRY_LOCK

@@ -17,7 +17,7 @@ from webhook_grpc.cli import main
 from webhook_grpc.store.schema import migration_files
 from webhook_grpc.store.schema.migrate import SchemaError, migrate, plan
 from webhook_grpc.store.schema.migration_effects import Lock, effects_of
-from webhook_grpc.store.schema.migration_files import StepKind, migration_names, read_migrations
+from webhook_grpc.store.schema.migration_files import POST, StepKind, migration_names, read_migrations
 from webhook_grpc.store.schema.migration_plan import Size
 from webhook_grpc.store.schema.migration_steps import run_step
 
@@ -30,6 +30,7 @@ RECORDED: LiteralString = "SELECT name, steps_done, step_count FROM webhook_migr
 FILL: LiteralString = """
 INSERT INTO idempotency_keys SELECT 7, 'past-' || n, gen_random_uuid(), n, now() FROM generate_series(1, 5000) n
 """
+LIVE: LiteralString = "INSERT INTO workers VALUES (gen_random_uuid(), now() + interval '50 s', false)"
 ALTERED = "ALTER TABLE event_types ADD COLUMN json_schema text, ADD CO…"
 # Weaker than any that a migration has to name: reading, and what comes with SELECT … FOR UPDATE.
 WEAK: Final = ("AccessShareLock", "RowShareLock")
@@ -133,11 +134,25 @@ def test_the_command_shows_the_plan_to_people_and_to_programs(url: str) -> None:
         "schema": "webhook_grpc",
         "migration": migration_names()[2], "step": 1, "step_count": 19, "statement": ALTERED, "table": "event_types",
         "lock": "ACCESS EXCLUSIVE", "waiting": "reads and writes wait", "rows": first["rows"], "partitions": 0,
-        "seconds": None,
+        "seconds": None, "older_processes": 0,
     }  # fmt: skip
     migrate(url)
     assert CliRunner().invoke(main, ["migrate", "--plan"], env=environment).stdout == "nothing to do\n"
     assert CliRunner().invoke(main, ["migrate", "--plan", "-o", "json"], env=environment).stdout == ""
+
+
+@pytest.mark.parametrize("count", [len(migration_names()) - 1, 2], ids=["only the last is left", "no version yet"])
+def test_the_plan_says_what_waits_for_the_end_of_processes_that_run(url: str, count: int) -> None:
+    [last] = [name for name in migration_names() if name.endswith(POST)]
+    migrate_to(url, count)
+    query(url, LIVE)
+    run = CliRunner().invoke(main, ["migrate", "--plan"], env={"WEBHOOK_DATABASE_URL": url})
+    assert f"{last}: left out until processes of an older version have ended (1 run now)" in run.stdout.splitlines()
+    assert {step.migration: step.older_count for step in plan(url)} == dict.fromkeys(migration_names()[count:], 0) | {
+        last: 1
+    }
+    query(url, "UPDATE workers SET lease_until = now() - interval '1 s'")
+    assert {step.older_count for step in plan(url)} == {0}
 
 
 def test_the_plan_for_a_new_database_locks_nothing(url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import itertools
 import pwd
 import shutil
 import socket
@@ -17,12 +18,14 @@ from psycopg.conninfo import make_conninfo
 
 from tests.support import slowness
 from tests.support.earlier import WITH_0004, checkout
-from tests.support.postgres import TestPostgres, query
+from tests.support.postgres import TestPostgres, connected, query
 from tests.support.schema import described
 from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.schema import migration_files
-from webhook_grpc.store.schema.migrate import SchemaError, check_schema, migrate, plan
+from webhook_grpc.store.schema.migrate import SET_MARK, SchemaError, check_schema, migrate, plan
 from webhook_grpc.store.schema.migration_files import migration_names
+from webhook_grpc.store.schema.migration_steps import run_step
+from webhook_grpc.store.schema.versions import COUNT_OTHER_SESSIONS
 
 # Migrates the databases given with abb2400, and dies where a file is in the database and not yet recorded: of the first
 # database the first file, of the second database the second, and so on.
@@ -153,9 +156,9 @@ def test_what_waits_for_the_old_version_to_go_is_not_needed_to_start(
     with pytest.raises(SchemaError, match=r"too old \(it lacks 0098-later.pre\)"):
         check_schema(fresh_url)
     assert migrate(fresh_url, before_deployment=True) == ["0098-later.pre"]
-    check_schema(fresh_url)
+    assert check_schema(fresh_url).left == ("0099-later.post",)
     assert migrate(fresh_url) == ["0099-later.post"]
-    check_schema(fresh_url)
+    assert check_schema(fresh_url).left == ()
 
 
 LIVE: LiteralString = """
@@ -182,6 +185,27 @@ def test_what_waits_for_the_old_version_to_go_is_left_out_while_one_of_its_proce
     assert migrate(fresh_url, say=said.append) == ["0098-without.post"]
 
 
+def test_what_a_process_has_left_that_was_killed_on_an_embedded_database_holds_nothing_up(
+    fresh_url: str, folder: Callable[..., None]
+) -> None:
+    """Its lease has not run out, and it has no connection. One that has lives: a child of a parent that died, say."""
+    migrate(fresh_url)
+    folder(**_NEXT)
+    query(fresh_url, LIVE)
+    with connected(fresh_url):
+        assert migrate(fresh_url, is_alone=True) == ["0098-later.pre"]
+    until_alone(fresh_url)
+    assert migrate(fresh_url, is_alone=True) == ["0098-without.post"]
+
+
+def until_alone(url: str) -> None:
+    """Waits until the server has ended the sessions of those who left."""
+    ends_at = time.monotonic() + slowness.scaled(10)
+    while query(url, COUNT_OTHER_SESSIONS) != [(0,)]:
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
+
+
 def test_after_a_deployment_it_waits_for_the_end_of_the_old_version_but_not_for_ever(
     fresh_url: str, folder: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +230,36 @@ def test_a_new_database_gets_everything_at_once(fresh_url: str) -> None:
     assert migrate(fresh_url, before_deployment=True) == migration_names()
 
 
+def test_a_new_database_gets_everything_at_once_although_the_first_migrator_died(
+    fresh_url: str, folder: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = itertools.count(1)
+
+    def run_or_die(*arguments: Any) -> None:
+        if next(steps) > 3:
+            raise KeyboardInterrupt
+        run_step(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("webhook_grpc.store.schema.migrate.run_step", run_or_die)
+        migrate(fresh_url, before_deployment=True)
+    assert plan(fresh_url, before_deployment=True)[-1].migration == migration_names()[-1]
+    assert migrate(fresh_url, before_deployment=True)[-1] == migration_names()[-1]
+    assert check_schema(fresh_url).left == ()
+    folder(**_NEXT)
+    assert migrate(fresh_url, before_deployment=True) == ["0098-later.pre"]  # from now on as any other
+
+
+def test_a_mark_that_was_left_says_nothing_once_a_process_has_been_there(
+    fresh_url: str, folder: Callable[..., None]
+) -> None:
+    migrate(fresh_url)
+    query(fresh_url, SET_MARK)
+    query(fresh_url, "UPDATE shards SET epoch = 1 WHERE shard = 7")
+    folder(**_NEXT)
+    assert migrate(fresh_url, before_deployment=True) == ["0098-later.pre"]
+
+
 def test_a_newer_schema_is_accepted_if_its_files_say_so(
     fresh_url: str, folder: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +271,7 @@ def test_a_newer_schema_is_accepted_if_its_files_say_so(
     monkeypatch.setattr(migration_files, "FOLDER", own)
     check_schema(fresh_url)  # in the middle of it
     query(fresh_url, "UPDATE webhook_migrations SET steps_done = step_count WHERE name = '0098-later.pre'")
-    check_schema(fresh_url)
+    assert check_schema(fresh_url).newer == ("0098-later.pre",)
     assert migrate(fresh_url) == []
 
 

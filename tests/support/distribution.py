@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, LiteralString, NoReturn
 
 import psycopg
 import pytest
@@ -136,9 +136,9 @@ class DistributionPostgres:
             self._run("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "stop", check=False)
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def new_database(self, name: str, encoding: str = "UTF8") -> str:
-        """Makes a database and returns its connection string."""
-        make = sql.SQL("CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    def new_database(self, name: str, encoding: str = "UTF8", locale: LiteralString = "") -> str:
+        """Makes a database and returns its connection string. `locale`: in words of CREATE DATABASE, beside C."""
+        make = sql.SQL("CREATE DATABASE {} ENCODING {} LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0 " + locale)
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(make.format(sql.Identifier(name), sql.Literal(encoding)))
         return make_conninfo(self.url, dbname=name)

@@ -16,18 +16,19 @@ from webhook_grpc.parent.parent import Parent, Plan
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import Reload, Stop
 
-# Each start leaves a line in a file. The arguments: the file, what to do at the first start, at all later ones, and the
-# descriptor that a parent adds.
+# Each start leaves a line in a file, with the schema that it is given. The arguments: the file, what to do at the first
+# start, at all later ones, and the descriptor that a parent adds.
 PLAYED = """
-import signal, socket, sys
+import json, signal, socket, sys
 path, first, later, descriptor = sys.argv[1:]
 end = socket.socket(fileno=int(descriptor))
 with open(path, "a+") as starts:
     starts.seek(0)
     what = later if starts.read() else first
-    starts.write("started\\n")
+    starts.write("started %s\\n" % json.loads(end.makefile().readline())["settings"].get("database_schema", "anywhere"))
 if "ready" in what:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    end.sendall(b'{"kind":"schema","schema":"cell_1"}\\n')
     end.sendall(b'{"kind":"ready","grpc":1,"http":null}\\n')
 if "waits" in what:
     signal.pause()
@@ -57,7 +58,7 @@ async def status_of(
         if stop is not None:
             stop.request()
 
-    return await Parent(plan, connection, asked, Reload(), ServiceManager(), on_ready).run()
+    return await Parent(plan, lambda _: connection, asked, Reload(), ServiceManager(), on_ready).run()
 
 
 async def test_what_fails_at_the_first_start_is_not_tried_again(
@@ -75,6 +76,16 @@ async def test_a_process_that_can_never_be_started_again_ends_the_service_with_i
     assert (tmp_path / "starts").read_text().count("started") == 1 + 3
     assert [line["status"] for line in lines if line["event"].startswith("no process can be started")] == [7]
     assert [line["status"] for line in lines if line["event"].startswith("a process ended")] == [3, 7, 7]
+
+
+async def test_all_work_in_the_schema_that_the_first_has_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those that are started beside it, and the one that is started again after something else was made there."""
+    starts = tmp_path / "starts"
+    assert await status_of(monkeypatch, starts, "ready waits 0", "ready waits 0", stop=Stop(), count=2) == 0
+    assert starts.read_text().splitlines() == ["started anywhere", "started cell_1"]
+    starts.unlink()
+    assert await status_of(monkeypatch, starts, "ready 3", "ends 7") == 7
+    assert starts.read_text().splitlines() == ["started anywhere", *["started cell_1"] * 3]
 
 
 async def test_all_drain_when_the_service_is_asked_to_stop(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from webhook_grpc.settings import PREFIX, SettingsError, load_database_settings
-from webhook_grpc.store.connection.placing import NEW, OLD, Path, decide
+from webhook_grpc.store.connection.placing import NEW, OLD, Looked, Path, decide, not_followed
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 
 
@@ -33,12 +33,34 @@ def path(first: str | None = OLD, *, is_set_for_us: bool = False) -> Path:
 def test_the_schema_is_where_the_tables_are_or_that_of_a_new_installation(
     on_path: list[str], found: list[str], path: Path, expected: str
 ) -> None:
-    assert decide(on_path, found, path) == expected
+    assert decide(Looked(tuple(on_path), tuple(found), path)) == expected
 
 
 def test_a_search_path_to_nowhere_is_refused() -> None:
     with pytest.raises(UnsuitableServer, match="search_path of the role app names no schema that exists"):
-        decide([], [NEW], path(None, is_set_for_us=True))
+        decide(Looked((), (NEW,), path(None, is_set_for_us=True)))
+
+
+@pytest.mark.parametrize(
+    ("found", "first", "is_empty", "is_said"),
+    [
+        ((OLD,), "cell_2", True, True),
+        ((OLD,), "shop", False, False),  # the application's
+        ((), "cell_2", True, False),  # a new installation; decision 90
+        ((OLD,), OLD, True, False),
+        ((OLD,), None, True, False),
+    ],
+)
+def test_a_search_path_to_an_empty_schema_that_is_not_followed_is_said(
+    found: tuple[str, ...], first: str | None, is_empty: bool, is_said: bool
+) -> None:
+    looked = Looked((), found, Path(first, is_set_for_us=False, role="app", database="shop", is_first_empty=is_empty))
+    words = not_followed(looked, decide(looked))
+    assert (words is not None) == is_said
+    assert (
+        words is None
+        or "leads to the schema cell_2 of the database shop, where nothing is; this works in public" in words
+    )
 
 
 @pytest.mark.parametrize("name", ["webhook_grpc", "cell_1", "public", "a" * 63])

@@ -29,7 +29,6 @@ from webhook_grpc.store.clock import database_time
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.connection.placing import Place
-from webhook_grpc.store.connection.poolers import check_sessions
 from webhook_grpc.store.connection.server_checks import UnsuitableServer, durability_warnings, server_version
 from webhook_grpc.store.connection.session import Pooling
 from webhook_grpc.store.connection.standing import look, look_at_role
@@ -191,7 +190,6 @@ def _opened(settings: Settings) -> Generator[str]:
 
 async def _looked_at(settings: Settings, token: str, place: Place, database: Database) -> list[Finding]:
     """Returns what there is to say of the database itself, and then of everything after the schema."""
-    await check_sessions(database.options)
     before, started = time.time(), time.monotonic()
     at = (await database_time(database)).timestamp()
     answered = f"Postgres {await server_version(database)}, answers in {_milliseconds(started)}"
@@ -200,11 +198,23 @@ async def _looked_at(settings: Settings, token: str, place: Place, database: Dat
     sealer = _sealer(settings)
     return [
         _standing(answered, [*await durability_warnings(database), *_clock_warnings(ahead)]),
-        Finding("schema", "ok", f"{place.schema}: that of this version"),
+        judged_schema(place),
         judged_role(await asyncio.to_thread(look_at_role, place.conninfo, place.schema)),
         await _caller(settings, token, sealer, database),
         await _keys(settings, sealer, database),
     ]
+
+
+def judged_schema(place: Place) -> Finding:
+    """Judges a schema that this version works with: whether it is that of this version, and of an upgrade's end."""
+    if place.newer:
+        names = ", ".join(place.newer)
+        return Finding("schema", "ok", f"{place.schema}: a newer version's, beside which this one works ({names})")
+    if place.left:
+        detail = f"{place.schema}: the upgrade to this version was not ended ({', '.join(place.left)})"
+        remedy = "webhook-grpc migrate --after-deployment, once nobody wants to go back"
+        return Finding("schema", "warning", detail, remedy)
+    return Finding("schema", "ok", f"{place.schema}: that of this version")
 
 
 def _clock_warnings(ahead: float) -> list[str]:

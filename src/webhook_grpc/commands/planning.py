@@ -19,7 +19,7 @@ def plan_lines(steps: Sequence[PlannedStep]) -> Iterator[str]:
     for step in steps:
         if step.migration != migration:
             migration = step.migration
-            yield migration
+            yield f"{migration}{_held_up_by(step.older_count)}"
         yield f"  {step.step}/{step.step_count}  {step.statement}: {_lock_of(step)}; {duration(step.seconds)}"
     if not steps:
         yield "nothing to do"
@@ -43,6 +43,7 @@ def plan_json(steps: Sequence[PlannedStep]) -> Iterator[bytes]:
                 "rows": None if step.size is None else step.size.rows,
                 "partitions": None if step.size is None else step.size.partitions,
                 "seconds": None if step.seconds is None else round(step.seconds, 1),
+                "older_processes": step.older_count,
             }
         )
 
@@ -58,6 +59,10 @@ def duration(seconds: float | None) -> str:
     if seconds < _HOUR:
         return f"about {seconds / _MINUTE:.0f} min"
     return f"about {seconds / _HOUR:.1f} h"
+
+
+def _held_up_by(count: int) -> str:
+    return f": left out until processes of an older version have ended ({count} run now)" if count else ""
 
 
 def _lock_of(step: PlannedStep) -> str:

@@ -46,15 +46,20 @@ class Parent:
     def __init__(
         self,
         plan: Plan,
-        connection: LoopConnection,
+        connection_in: Callable[[str], LoopConnection],
         stop: Stop,
         reload: Reload,
         manager: ServiceManager,
         on_ready: Callable[[int, int | None], None],
     ) -> None:
-        """`on_ready` is called with the ports when all serve for the first time; `connection` ends leases."""
+        """`on_ready` is called with the ports when all serve for the first time.
+
+        `connection_in` returns the connection that ends leases, in the schema that the first child has found.
+        """
         self._plan = plan
-        self._connection = connection
+        self._connection_in = connection_in
+        self._connection: LoopConnection | None = None
+        self._schema: str | None = None
         self._stop = stop
         self._reload = reload
         self._manager = manager
@@ -87,7 +92,8 @@ class Parent:
         for task in {watch, *self._tasks}:
             task.cancel()
         await asyncio.gather(watch, *self._tasks, return_exceptions=True)
-        await self._connection.close()
+        if self._connection is not None:
+            await self._connection.close()
         return self._failed_status or max(self._statuses.values(), default=0)
 
     async def _watch_signals(self) -> None:
@@ -156,11 +162,13 @@ class Parent:
         self._ending.set()
 
     def _assignment(self, child: Child) -> Message:
-        return dataclasses.asdict(Assignment(child.number, self._plan.settings))
+        found = {} if self._schema is None else {"database_schema": self._schema}
+        return dataclasses.asdict(Assignment(child.number, {**self._plan.settings, **found}))
 
     async def _take_over(self) -> None:
         """Lets the others have the shards of a child that died, at once."""
-        await end_leases_of_the_dead(self._connection, self._mark)
+        if self._connection is not None:
+            await end_leases_of_the_dead(self._connection, self._mark)
         self._hurry()
 
     def _hurry(self) -> None:
@@ -171,6 +179,8 @@ class Parent:
 
     def _hear(self, child: Child, message: Message) -> None:
         match message["kind"]:
+            case "schema":
+                self._pin(message["schema"])
             case "ready":
                 self._ready(child, message)
             case "serving":
@@ -180,6 +190,11 @@ class Parent:
                 self._figures.take_in(message)
             case _:
                 self._start(self._figures.gather(child, message), "figures")
+
+    def _pin(self, schema: str | None) -> None:
+        """Keeps where the first child has found our tables: those that come later do not look again."""
+        if schema is not None and self._connection is None:
+            self._schema, self._connection = schema, self._connection_in(schema)
 
     def _ready(self, child: Child, message: Message) -> None:
         log.info("a process serves", started=child.name, pid=child.pid)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -62,7 +63,7 @@ async def run_parent(
         )
         return await Parent(
             plan,
-            LoopConnection(options, "parent"),
+            lambda schema: LoopConnection(replace(options, schema=schema), "parent"),
             stop,
             reload,
             manager,

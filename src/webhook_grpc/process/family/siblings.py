@@ -92,6 +92,10 @@ class Siblings:
         self._stop.request()
         await asyncio.Event().wait()
 
+    def report_schema(self, schema: str | None) -> None:
+        """Reports the schema of our tables: all that are started from now on work there, whatever is made meanwhile."""
+        self._send({"kind": "schema", "schema": schema})
+
     def report_ready(self, grpc_port: int, http_port: int | None) -> None:
         """Reports that this process serves."""
         self._send({"kind": "ready", "grpc": grpc_port, "http": http_port})

@@ -65,6 +65,12 @@ class EmbeddedPostgres:
         self._server = server
         return str(server.conninfo())
 
+    def is_alone(self) -> bool:
+        """Returns whether no other process that lives has started this server, or joined it, in this way."""
+        with suppress(FileNotFoundError, ValueError):
+            return set(json.loads((self._data / USERS_FILE).read_text())) <= {os.getpid()}
+        return False
+
     def stop(self) -> None:
         """Stops using Postgres; ends it if no other process uses it."""
         if self._server is not None:

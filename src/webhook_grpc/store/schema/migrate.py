@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import psycopg
@@ -29,7 +30,7 @@ from webhook_grpc.store.connection.session import Pooling, set_session_sync
 from .migration_files import Migration, migration_names, program_version, read_migrations
 from .migration_plan import PlannedStep, planned_steps
 from .migration_steps import Connection, NameTaken, StepBlocked, run_step
-from .versions import COUNT_OLDER_PROCESSES
+from .versions import COUNT_OLDER_PROCESSES, COUNT_OTHER_SESSIONS, count_older_in
 
 LOCK_KEY: Final = int.from_bytes(hashlib.sha256(b"webhook-grpc migrate").digest()[:8], "big", signed=True)
 LOCK_SECONDS_MAX: Final = 3_600.0  # waiting for another migrator, which may be building indexes
@@ -47,6 +48,15 @@ CREATE TABLE webhook_migrations (
     applied_at timestamptz NOT NULL DEFAULT now()  -- the first step
 )
 """
+# On a table that was made for a new installation, until that is complete: nobody has used it, so nothing has to wait.
+MARK: Final = "a new installation, not complete yet"
+SET_MARK: Final = f"COMMENT ON TABLE webhook_migrations IS '{MARK}'"
+CLEAR_MARK: Final = "COMMENT ON TABLE webhook_migrations IS NULL"
+SELECT_HAS_MARK: Final = """
+SELECT obj_description(to_regclass(format('%%I.webhook_migrations', %(schema)s::text)), 'pg_class') = %(mark)s
+"""
+# A migrator may die between the last step and the end of the mark. No process has been there while no shard was taken.
+SELECT_IS_USED: Final = sql.SQL("SELECT EXISTS (SELECT FROM {}.shards WHERE epoch > 0)")
 RECORD_STEPS: Final = """
 INSERT INTO webhook_migrations (name, steps_done, step_count, works_with)
 VALUES (%(name)s, %(steps_done)s, %(step_count)s, %(works_with)s)
@@ -103,15 +113,22 @@ class _Applied:
                 self.works_with[name] = works_with
                 if steps_done == step_count:
                     self.complete.add(name)
+        self.is_new = self.is_empty or (self.has_table and _is_marked(connection, schema))
 
     @property
     def is_empty(self) -> bool:
         return not self.complete and not self.steps_done
 
+    @property
+    def newer(self) -> dict[str, int]:
+        """Returns what newer programs have applied, and the oldest version that works with it."""
+        known = migration_names()
+        return {name: oldest for name, oldest in self.works_with.items() if name not in known}
+
     def refuse_newer(self) -> None:
         """Raises SchemaError if this program does not work with migrations that newer programs have applied."""
-        known, version = migration_names(), program_version()
-        newer = {name: oldest for name, oldest in self.works_with.items() if name not in known and oldest > version}
+        version = program_version()
+        newer = {name: oldest for name, oldest in self.newer.items() if oldest > version}
         if newer:
             raise SchemaError(
                 f"the database's schema is too new (it has {', '.join(sorted(newer))}): it works with programs that "
@@ -130,6 +147,7 @@ def migrate(
     schema: str | None = None,
     before_deployment: bool = False,
     after_deployment: bool = False,
+    is_alone: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Applies the missing migrations; returns their names. May run in several places at once, beside live traffic.
@@ -137,7 +155,9 @@ def migrate(
     `schema` is where our tables are, or are to be; None: as `placing` says. It is made if it is not there.
     Those that must wait until no process of an older version runs (`.post`) are left out while one does.
     `before_deployment` leaves them out in any case, but for a new database. `after_deployment` waits for the end of
-    such processes. `say` is told what is left out or waited for.
+    such processes. `is_alone`: without a session of another process nobody lives, whatever leases say; so it is with an
+    embedded database that no other process has started. `say` is told what is left out or waited for, and which
+    search_path is not followed.
 
     Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, and SchemaError if the schema is newer than this program
     works with, could not be changed, or processes of an older version did not end.
@@ -149,20 +169,23 @@ def migrate(
             "migrate needs a session of its own: run it with a WEBHOOK_DATABASE_URL that leads to Postgres itself",
         )
         _check_server(connection)
-        schema = schema_of(connection, schema)
+        schema = schema_of(connection, schema, say)
         set_session_sync(connection, schema, None)
         _read_applied(connection, schema).refuse_newer()
         _lock(connection, schema)
         applied = _read_applied(connection, schema)
         missing = applied.missing(_wanted(applied, before_deployment=before_deployment))
         if missing and not applied.has_table:
-            if applied.is_empty:
-                refuse_to_come_before(connection, schema)
-            server_checks.ensure_may_create(connection, schema)
-            with _explained("making the table webhook_migrations"):
-                connection.execute(CREATE_MIGRATIONS_TABLE)
-        older = _OlderProcesses(connection, waits=after_deployment, say=say)
-        return [m.name for m in missing if older.let_pass(m) and _apply(connection, schema, m, applied)]
+            make = partial(_make_table, connection, schema, is_new=applied.is_new)
+            if applied.is_new:
+                refuse_to_come_before(connection, schema, make)
+            make()
+        older = _OlderProcesses(connection, waits=after_deployment, is_alone=is_alone, say=say)
+        names = [m.name for m in missing if older.let_pass(m) and _apply(connection, schema, m, applied)]
+        if applied.is_new:
+            with _explained("clearing the mark of webhook_migrations"):
+                connection.execute(CLEAR_MARK)
+        return names
 
 
 def plan(conninfo: str, *, schema: str | None = None, before_deployment: bool = False) -> list[PlannedStep]:
@@ -177,7 +200,9 @@ def plan(conninfo: str, *, schema: str | None = None, before_deployment: bool = 
         applied.refuse_newer()
         missing = applied.missing(_wanted(applied, before_deployment=before_deployment))
         left = [migration for migration in missing if not _is_applied_by_yoyo(connection, schema, migration, applied)]
-        return planned_steps(connection, schema, left, applied.steps_done)
+        has_workers = _exists(connection, schema, "workers")
+        older = {m.name: count_older_in(connection, schema, m.works_with) for m in left if m.is_post and has_workers}
+        return planned_steps(connection, schema, left, applied.steps_done, older)
 
 
 def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE, schema: str | None = None) -> Place:
@@ -199,13 +224,20 @@ def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE, schema: str | N
                 "the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first, or say with "
                 f"WEBHOOK_DATABASE_SCHEMA where our tables are: not in {schema}"
             )
-        needed = [m.name for m in read_migrations() if not m.is_post]
-        if missing := [name for name in needed if name not in applied.complete]:
+        missing = applied.missing(read_migrations())
+        if needed := [migration.name for migration in missing if not migration.is_post]:
             raise SchemaError(
-                f"the database's schema is too old (it lacks {', '.join(missing)}); run `webhook-grpc migrate` first"
+                f"the database's schema is too old (it lacks {', '.join(needed)}); run `webhook-grpc migrate` first"
             )
         server_checks.check_may_keep_partitions(connection, schema)
-        return Place(conninfo, schema, pooling)
+        return Place(conninfo, schema, pooling, tuple(m.name for m in missing), tuple(sorted(applied.newer)))
+
+
+def _make_table(connection: Connection, schema: str, *, is_new: bool) -> None:
+    """Makes the table of what is applied, and its schema if that is not there. Raises UnsuitableServer, SchemaError."""
+    server_checks.ensure_may_create(connection, schema)
+    with _explained("making the table webhook_migrations"):
+        connection.execute(";".join((CREATE_MIGRATIONS_TABLE, SET_MARK if is_new else "")))
 
 
 @contextmanager
@@ -245,16 +277,17 @@ def _lock(connection: Connection, schema: str) -> None:
 
 
 def _wanted(applied: _Applied, *, before_deployment: bool) -> list[Migration]:
-    is_for_later = before_deployment and not applied.is_empty  # nobody uses a new database yet
+    is_for_later = before_deployment and not applied.is_new  # nobody uses a new database yet
     return [migration for migration in read_migrations() if not (is_for_later and migration.is_post)]
 
 
 class _OlderProcesses:
     """Holds up `.post` migrations while processes run that do not work with them."""
 
-    def __init__(self, connection: Connection, *, waits: bool, say: Callable[[str], None]) -> None:
+    def __init__(self, connection: Connection, *, waits: bool, is_alone: bool, say: Callable[[str], None]) -> None:
         self._connection = connection
         self._waits = waits
+        self._is_alone = is_alone
         self._say = say
 
     def let_pass(self, migration: Migration) -> bool:
@@ -278,6 +311,8 @@ class _OlderProcesses:
 
     def _count(self, migration: Migration) -> int:
         with _explained("looking for processes of an older version"):
+            if self._is_alone and self._connection.execute(COUNT_OTHER_SESSIONS).fetchall() == [(0,)]:
+                return 0
             parameters = {"version": migration.works_with}
             [(count,)] = self._connection.execute(COUNT_OLDER_PROCESSES, parameters).fetchall()
             return int(count)
@@ -311,6 +346,17 @@ def _record(connection: Connection, migration: Migration, steps_done: int) -> No
         "works_with": migration.works_with,
     }
     connection.execute(RECORD_STEPS, row)
+
+
+def _is_marked(connection: Connection, schema: str) -> bool:
+    """Returns whether a new installation was begun there, not completed, and not used."""
+    [(has_mark,)] = connection.execute(SELECT_HAS_MARK, {"schema": schema, "mark": MARK}).fetchall()
+    if not has_mark:
+        return False
+    if not _exists(connection, schema, "shards"):
+        return True
+    [(is_used,)] = connection.execute(SELECT_IS_USED.format(sql.Identifier(schema))).fetchall()
+    return not is_used
 
 
 def _exists(connection: Connection, schema: str, name: str) -> bool:

@@ -7,7 +7,7 @@ for an instant where no row is looked at; whoever needs one waits at most 200 ms
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .migration_effects import Effect, Lock, Work, effects_of
@@ -44,7 +44,10 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """What one statement of a migration would do. `seconds` is None if it is instant, whatever the size."""
+    """What one statement of a migration would do. `seconds` is None if it is instant, whatever the size.
+
+    `older_count`: processes of an older version that run, for whose end the migration waits.
+    """
 
     schema: str
     migration: str
@@ -55,6 +58,7 @@ class PlannedStep:
     lock: Lock
     size: Size | None
     seconds: float | None
+    older_count: int = 0
 
     @property
     def waiting(self) -> str:
@@ -73,9 +77,16 @@ _WAITING: Final[Mapping[Lock, str]] = {
 
 
 def planned_steps(
-    connection: Connection, schema: str, migrations: Sequence[Migration], steps_done: Mapping[str, int]
+    connection: Connection,
+    schema: str,
+    migrations: Sequence[Migration],
+    steps_done: Mapping[str, int],
+    older: Mapping[str, int],
 ) -> list[PlannedStep]:
-    """Returns what is left of the migrations in a schema, in order. Raises psycopg.Error."""
+    """Returns what is left of the migrations in a schema, in order. Raises psycopg.Error.
+
+    `older`: of which migration how many processes are too old that run.
+    """
     left = [
         (migration, number, effect)
         for migration in migrations
@@ -83,7 +94,8 @@ def planned_steps(
         for effect in effects_of(step)
     ]
     sizes = _sizes(connection, schema, sorted({effect.table for _, _, effect in left if effect.table}))
-    return [_planned(schema, migration, number, effect, sizes) for migration, number, effect in left]
+    planned = (_planned(schema, migration, number, effect, sizes) for migration, number, effect in left)
+    return [replace(step, older_count=older.get(step.migration, 0)) for step in planned]
 
 
 def _steps_left(migration: Migration, done: int) -> list[tuple[int, MigrationStep]]:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from psycopg import Connection, sql
+
 from webhook_grpc.domain.errors import FailedPrecondition
 from webhook_grpc.store import literals
+from webhook_grpc.store.connection.session import Row
 from webhook_grpc.store.db import Database
 
 from .migration_files import number_of
@@ -29,6 +32,16 @@ FROM workers
 WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE} AND coalesce(version, 0) < %(version)s
 """
 COUNT_OLDER_PROCESSES: Final = f"SELECT count(*) {_OLDER_PROCESSES}"
+# For a session that has none of our settings, and a table that may lack the version yet.
+COUNT_OLDER_IN: Final = sql.SQL(f"""
+SELECT count(*) FROM {{}}.workers w
+WHERE lease_until > now() AND lease_until < now() + {literals.LEASE_MAX_TWICE}
+    AND coalesce((to_jsonb(w) ->> 'version')::integer, 0) < %(version)s
+""")
+COUNT_OTHER_SESSIONS: Final = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
 
 # Applied: nobody goes back to a version that can't open what is sealed.
 SEALING_BEGINS: Final = "0018-sealing-begins.post"
@@ -36,6 +49,13 @@ SELECT_MAY_SEAL_QUERIES: Final = f"""
 SELECT EXISTS (SELECT FROM webhook_migrations WHERE name = %(name)s AND steps_done = step_count)
     AND NOT EXISTS (SELECT {_OLDER_PROCESSES})
 """
+
+
+def count_older_in(connection: Connection[Row], schema: str, version: int) -> int:
+    """Returns how many processes of a version before `version` run on the tables of a schema. Raises psycopg.Error."""
+    statement = COUNT_OLDER_IN.format(sql.Identifier(schema))
+    [(count,)] = connection.execute(statement, {"version": version}).fetchall()
+    return int(count)
 
 
 async def count_older(database: Database, version: int) -> int:
