@@ -86,9 +86,15 @@ class Token:
         self._file = Path(file) if file is not None else None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. Raises Unauthorized if the file can't be read."""
+        """Returns the metadata of a call. Raises Unauthorized for a file that can't be read, or that holds no token."""
         try:
             text = self._file.read_text().strip() if self._file is not None else self._text
         except (OSError, ValueError) as error:
-            raise Unauthorized(Problem(grpc.StatusCode.UNAUTHENTICATED, f"the token file: {error}")) from error
+            raise _unauthorized(f"the token file: {error}") from error
+        if text and not (text.isascii() and text.isprintable()):  # gRPC's error would say nothing, and be tried again
+            raise _unauthorized("the token has line breaks, or characters beyond ASCII: no token has")
         return (("authorization", f"Bearer {text}"),) if text else ()
+
+
+def _unauthorized(message: str) -> Unauthorized:
+    return Unauthorized(Problem(grpc.StatusCode.UNAUTHENTICATED, message))
