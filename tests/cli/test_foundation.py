@@ -172,6 +172,7 @@ async def test_json_is_what_the_http_door_writes(program: Program, service: Serv
 def test_members_are_the_source_text_of_each_value() -> None:
     text = ' {"a" : {"b":1.50 ,"c":[]} , "d":"x,}","e":12345678901234567890}\n'
     assert dict(members(text)) == {"a": '{"b":1.50 ,"c":[]}', "d": '"x,}"', "e": "12345678901234567890"}
+    assert dict(members(f'{{"a":{"9" * 5000}}}')) == {"a": "9" * 5000}, "Python itself would make no number of it"
     for wrong in ("", "[]", '{"a"}', '{"a":1', '{"a":1} x', '{"a":1 "b":2}', "{1:2}"):
         with pytest.raises(ValueError, match=r".+"):
             list(members(wrong))

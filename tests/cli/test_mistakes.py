@@ -116,6 +116,9 @@ def test_what_is_no_text_and_where_nothing_can_be_written_is_said_before_anythin
     ran = offline.run_here(f"watch --cursor-file {offline.home}/nowhere/cursor -a 127.0.0.1:1")
     said = f"error: {offline.home}/nowhere/cursor: nothing can be written into {offline.home}/nowhere\n"
     assert (ran.status, ran.stderr) == (2, said)
+    for line in ("webhooks create \udcff http://a/ '*'", "deliveries retry \udcff"):
+        ran = offline.run_here(f"{line} -a 127.0.0.1:1")
+        assert (ran.status, ran.stderr) == (2, "error: `\\udcff` is no text in UTF-8\n"), line
 
 
 @pytest.mark.slow(2)
@@ -195,6 +198,8 @@ async def test_the_event_type_that_was_meant_is_named(program: Program, home: Pa
     error = json.loads((await program.run("events publish job.complted -o json")).stderr)["error"]
     assert (error["reason"], "`job.completed`" in error["message"]) == ("EVENT_TYPE_UNKNOWN", True)
     assert "Did you mean" not in (await program.run("events publish xyzzy.q")).stderr
+    created = await program.run("webhooks create x http://127.0.0.1:8099/ job.complted")
+    assert (created.status, "Did you mean `job.completed`?" in created.stderr) == (5, True)
     (home / "events.ndjson").write_text(GOOD.replace("completed", "complted"))
     assert "`job.completed`" in (await program.run(f"events publish --ndjson {home}/events.ndjson")).stderr
 
