@@ -116,6 +116,9 @@ def test_what_is_no_text_and_where_nothing_can_be_written_is_said_before_anythin
     ran = offline.run_here(f"watch --cursor-file {offline.home}/nowhere/cursor -a 127.0.0.1:1")
     said = f"error: {offline.home}/nowhere/cursor: nothing can be written into {offline.home}/nowhere\n"
     assert (ran.status, ran.stderr) == (2, said)
+    (offline.home / "no.pem").write_text("nothing")
+    ran = offline.run_here(f"webhooks list --ca {offline.home}/no.pem -a hooks.internal:443")
+    assert (ran.status, ran.stderr) == (2, f"error: {offline.home}/no.pem holds no certificate in PEM\n")
     for line in ("webhooks create \udcff http://a/ '*'", "deliveries retry \udcff"):
         ran = offline.run_here(f"{line} -a 127.0.0.1:1")
         assert (ran.status, ran.stderr) == (2, "error: `\\udcff` is no text in UTF-8\n"), line

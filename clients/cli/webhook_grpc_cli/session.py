@@ -163,6 +163,8 @@ class Session:
             return Client(self.place.address, token=text, token_file=file, tls=self.place.tls(), patience=patience)
         except OSError as error:
             raise UsageFailure(f"a file for TLS cannot be read: {error}") from error
+        except ValueError as error:
+            raise UsageFailure(str(error)) from error
 
     @cached_property
     def _token(self) -> tuple[str | None, Path | None]:

@@ -28,6 +28,9 @@ OPTIONS: Final = (
 )
 
 
+_CERTIFICATE: Final = b" CERTIFICATE-----"  # of any of the kinds that OpenSSL reads
+
+
 @dataclass(frozen=True, slots=True)
 class TLS:
     """Files in PEM: the authorities to trust (none: the system's), and an own certificate for mutual TLS.
@@ -41,8 +44,11 @@ class TLS:
     server_name: str = ""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files. Raises OSError."""
+        """Reads the files. Raises OSError, and ValueError for one without a certificate: gRPC would not name it."""
         contents = [path.read_bytes() if path else None for path in (self.ca_file, self.key_file, self.cert_file)]
+        for path, content in ((self.ca_file, contents[0]), (self.cert_file, contents[2])):
+            if content is not None and _CERTIFICATE not in content:
+                raise ValueError(f"{path} holds no certificate in PEM")
         return grpc.ssl_channel_credentials(*contents)
 
 
