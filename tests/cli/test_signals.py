@@ -53,6 +53,13 @@ async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
     return line
 
 
+async def put_an_end_to(process: Process) -> None:
+    """Kills a process that has not ended: it would go on for an hour."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
 async def ended(process: Process, number: signal.Signals) -> int:
     process.send_signal(number)
     async with slowness.timeout(60):
@@ -92,8 +99,11 @@ async def test_ctrl_c_at_a_question_of_listen_ends_it(service: Service, home: Pa
 async def test_ctrl_c_ends_a_listen_that_waits_for_the_service(home: Path, words: tuple[str, ...]) -> None:
     line = ("listen", *words, "--address", "127.0.0.1:1", "--timeout", "1h")
     process = await started(None, home, *line)
-    await line_with(process.stderr, "does not answer; trying for 3600 s")
-    assert await ended(process, signal.SIGINT) == 130
+    try:
+        await line_with(process.stderr, "does not answer; trying for 3600 s")
+        assert await ended(process, signal.SIGINT) == 130
+    finally:
+        await put_an_end_to(process)
 
 
 @pytest.mark.slow(6)
@@ -101,12 +111,15 @@ async def test_sigterm_lets_a_run_finish_what_is_on_its_way_and_a_second_signal_
     (home / "events.ndjson").write_text('wrong\n{"event_type":"job.completed","data":{}}\n')
     line = ("events", "publish", "--ndjson", "events.ndjson", "--run", "r1", "--address", "127.0.0.1:1")
     process = await started(None, home, *line, "--timeout", "1h")
-    await line_with(process.stderr, "line 1: LINE_INVALID")
-    process.send_signal(signal.SIGTERM)
-    await line_with(process.stderr, "finishing what is on its way")
-    process.send_signal(signal.SIGTERM)
-    await line_with(process.stderr, "to go on: the same command with --run r1")
-    assert await process.wait() == 130
+    try:
+        await line_with(process.stderr, "line 1: LINE_INVALID")
+        process.send_signal(signal.SIGTERM)
+        await line_with(process.stderr, "finishing what is on its way")
+        process.send_signal(signal.SIGTERM)
+        await line_with(process.stderr, "to go on: the same command with --run r1")
+        assert await process.wait() == 130
+    finally:
+        await put_an_end_to(process)
 
 
 @pytest.mark.slow(6)
