@@ -246,7 +246,13 @@ async def test_the_data_of_a_customer_is_deleted_only_if_the_number_is_given_aga
     assert (await program.run("webhooks list -o id")).stdout == ""
 
 
-async def test_what_others_wrote_drives_no_terminal(program: Program, service: Service) -> None:
+async def test_what_others_wrote_drives_no_terminal(program: Program, service: Service, receiver: Receiver) -> None:
+    named = await service.create_webhook(receiver.url(), name="\u202e\x1b[31m")
+    published = (await program.run("events publish job.completed --wait", terminal=True)).ok()
+    asked = await program.run(f"webhooks delete {named.webhook_id}", terminal=True, stdin="y\n")
+    for said in (published.stderr, asked.stderr):
+        assert "\\u202e\\x1b[31m #" in said
+        assert not {"\u202e", "\x1b"} & set(said)
     hostile = '{"name": "\u202e\u0007 title", "x": "\u009b31m"}'
     await service.publish(data_json=hostile.replace("\u0007", "\\u0007"))
     for terminal in (True, False):

@@ -193,6 +193,7 @@ async def test_json_is_what_the_http_door_writes(program: Program, service: Serv
 def test_members_are_the_source_text_of_each_value() -> None:
     text = ' {"a" : {"b":1.50 ,"c":[]} , "d":"x,}","e":12345678901234567890}\n'
     assert dict(members(text)) == {"a": '{"b":1.50 ,"c":[]}', "d": '"x,}"', "e": "12345678901234567890"}
+    assert dict(members(f'{{"a":{"9" * 5000}}}')) == {"a": "9" * 5000}, "Python itself would make no number of it"
     for wrong in ("", "[]", '{"a"}', '{"a":1', '{"a":1} x', '{"a":1 "b":2}', "{1:2}"):
         with pytest.raises(ValueError, match=r".+"):
             list(members(wrong))
@@ -235,10 +236,21 @@ def test_a_line_that_is_wrong_says_where_the_help_is(offline: Program) -> None:
     assert offline.run_here("call Nonsense -o json").stderr.startswith('{"error":{')
 
 
-def test_a_pipe_that_is_closed_ends_without_a_word() -> None:
-    line = f"{sys.executable} -m webhook_grpc_cli call CreateWebhook --describe | true; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("0\n", "")
+@pytest.mark.slow(2)
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [("call CreateWebhook --describe", 0), ("--help", 0), ("webhooks --help", 0), ("", 0), ("nonsense", 2)],
+)
+def test_a_pipe_that_is_closed_ends_without_a_word(words: str, status: int) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)  # before the program begins
+    try:
+        streams = (subprocess.PIPE, writing) if status else (writing, subprocess.PIPE)
+        line = [sys.executable, "-m", "webhook_grpc_cli", *words.split()]
+        done = subprocess.run(line, stdout=streams[0], stderr=streams[1], check=False)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stdout or b"", done.stderr or b"") == (status, b"", b"")
 
 
 @on_the_module

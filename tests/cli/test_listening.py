@@ -264,6 +264,11 @@ def test_the_secret_of_this_machine_stays_and_is_its_owners(tmp_path: Path) -> N
     assert kept_secret(environment) == first
     path = tmp_path / "webhook-grpc" / "listen-secret"
     assert path.stat().st_mode & 0o777 == 0o600
+    assert list(path.parent.iterdir()) == [path]
+    for wrong, said in {"": "holds no secret", "whsec_AAE…Hh8=": "whole text"}.items():
+        path.write_text(wrong, encoding="utf-8")
+        with pytest.raises(UsageFailure, match=said):
+            kept_secret(environment)
     path.unlink()
     path.mkdir()
     with pytest.raises(UsageFailure):

@@ -17,6 +17,7 @@ from webhook.v1 import webhook_pb2
 from tests.cli.running import Program
 from tests.support.receiver import Receiver
 from tests.support.service import Service
+from webhook_grpc_cli import meaning
 from webhook_grpc_cli.commands import ndjson
 from webhook_grpc_cli.doctoring.results import proxy_of
 from webhook_grpc_cli.failures import lines_of
@@ -70,6 +71,57 @@ async def test_of_a_pipe_nothing_is_read_ahead_for_the_progress_bar(program: Pro
 def test_a_run_that_has_not_begun_is_not_to_be_continued(offline: Program) -> None:
     ran = offline.run_here("events publish --ndjson nowhere.ndjson")
     assert (ran.status, ran.stderr) == (2, "error: nowhere.ndjson: No such file or directory\n")
+
+
+def test_the_lines_that_are_read_are_not_overwritten_with_those_that_are_refused(offline: Program) -> None:
+    file = offline.home / "events.ndjson"
+    file.write_text(f"{GOOD}\n")
+    ran = offline.run_here(f"events publish --ndjson {file} --errors {file}")
+    assert (ran.status, ran.stderr) == (2, f"error: --errors: {file} is what is read\n")
+    assert file.read_text() == f"{GOOD}\n"
+
+
+def test_a_misspelt_type_is_looked_for_once_and_only_so_many_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def matches(word: str, *_: object) -> list[str]:
+        looked.append(word)
+        return ["job.completed"]
+
+    monkeypatch.setattr(meaning, "get_close_matches", matches)
+    meant = meaning.Meant(list)
+    for number in (*range(meaning.NAMES_MAX + 1), 0):
+        hint = meant.hint(meaning.UNKNOWN, f"`job.{number}` is not registered")
+        assert hint == ("" if number == meaning.NAMES_MAX else " Did you mean `job.completed`?")
+    assert len(looked) == meaning.NAMES_MAX
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("$'a\\nb'", "can be no name of a profile"),
+        ("''", "can be no name of a profile"),
+        ("prod -a hooks.internal", "--address: `hooks.internal` is no HOST:PORT"),
+        ("prod --token-command 'pass show \"hooks'", "--token-command: No closing quotation"),
+        ("prod --token-command ' '", "token_command must be a list of words"),
+    ],
+)
+def test_a_profile_that_no_line_could_use_is_not_written(offline: Program, words: str, said: str) -> None:
+    ran = offline.run_here(f"profiles add {words}".replace("$'a\\nb'", "'a\nb'"))
+    assert (ran.status, said in ran.stderr) == (2, True), ran
+    assert not list(offline.home.rglob("config.toml*"))
+
+
+def test_what_is_no_text_and_where_nothing_can_be_written_is_said_before_anything_begins(offline: Program) -> None:
+    ran = offline.run_here(f"watch --cursor-file {offline.home}/nowhere/cursor -a 127.0.0.1:1")
+    said = f"error: {offline.home}/nowhere/cursor: nothing can be written into {offline.home}/nowhere\n"
+    assert (ran.status, ran.stderr) == (2, said)
+    (offline.home / "no.pem").write_text("nothing")
+    ran = offline.run_here(f"webhooks list --ca {offline.home}/no.pem -a hooks.internal:443")
+    assert (ran.status, ran.stderr) == (2, f"error: {offline.home}/no.pem holds no certificate in PEM\n")
+    for line in ("webhooks create \udcff http://a/ '*'", "deliveries retry \udcff"):
+        ran = offline.run_here(f"{line} -a 127.0.0.1:1")
+        assert (ran.status, ran.stderr) == (2, "error: `\\udcff` is no text in UTF-8\n"), line
 
 
 @pytest.mark.slow(2)
@@ -149,6 +201,8 @@ async def test_the_event_type_that_was_meant_is_named(program: Program, home: Pa
     error = json.loads((await program.run("events publish job.complted -o json")).stderr)["error"]
     assert (error["reason"], "`job.completed`" in error["message"]) == ("EVENT_TYPE_UNKNOWN", True)
     assert "Did you mean" not in (await program.run("events publish xyzzy.q")).stderr
+    created = await program.run("webhooks create x http://127.0.0.1:8099/ job.complted")
+    assert (created.status, "Did you mean `job.completed`?" in created.stderr) == (5, True)
     (home / "events.ndjson").write_text(GOOD.replace("completed", "complted"))
     assert "`job.completed`" in (await program.run(f"events publish --ndjson {home}/events.ndjson")).stderr
 

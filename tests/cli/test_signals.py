@@ -1,10 +1,12 @@
-"""Ctrl-C and SIGTERM: no webhook is left behind, and the cursor is saved."""
+"""Ctrl-C and SIGTERM: no webhook is left behind, the cursor is saved, and a run says how to go on."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import pty
 import signal
+import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
@@ -16,22 +18,31 @@ from tests.support import slowness
 from tests.support.process import hear_signals
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service
+from webhook_grpc_cli.listening.temporary import LABEL
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def started(service: Service, home: Path, *words: str) -> Process:
-    environment = {"WHK_ADDRESS": service.address, "WHK_CUSTOMER_ID": str(CUSTOMER), "HOME": str(home)}
+async def started(service: Service | None, home: Path, *words: str, terminal: int | None = None) -> Process:
+    environment = {"WHK_CUSTOMER_ID": str(CUSTOMER), "HOME": str(home)}
+    if service is not None:
+        environment["WHK_ADDRESS"] = service.address
     program = (sys.executable, "-m", "webhook_grpc_cli", *words)
     return await asyncio.create_subprocess_exec(
         *program,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if terminal is None else terminal,
         stdout=PIPE,
-        stderr=PIPE,
+        stderr=PIPE if terminal is None else terminal,
         cwd=home,
         env={**os.environ, **environment},
         preexec_fn=hear_signals,
     )
+
+
+def read_until(terminal: int, words: bytes) -> None:
+    text = b""
+    while words not in text:
+        text += os.read(terminal, 4096)
 
 
 async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
@@ -40,6 +51,13 @@ async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
         while words not in (line := (await stream.readline()).decode()):
             assert line, f"it ended without {words}"
     return line
+
+
+async def put_an_end_to(process: Process) -> None:
+    """Kills a process that has not ended: it would go on for an hour."""
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 async def ended(process: Process, number: signal.Signals) -> int:
@@ -61,8 +79,53 @@ async def test_a_signal_deletes_the_webhook_of_listen(service: Service, home: Pa
 
 
 @pytest.mark.slow(6)
-async def test_ctrl_c_ends_a_watch_whose_next_run_goes_on_there(
-    service: Service, receiver: Receiver, home: Path
+async def test_ctrl_c_at_a_question_of_listen_ends_it(service: Service, home: Path) -> None:
+    left = f"{socket.gethostname()}-{2**22 + 1}"  # above the largest process id
+    await service.create_webhook("http://127.0.0.1:8099/", name="left", labels={LABEL: left})
+    own, its = pty.openpty()
+    try:
+        process = await started(service, home, "listen", "--create", "--listen", "127.0.0.1:0", terminal=its)
+        await asyncio.to_thread(read_until, own, b"Delete it?")
+        assert await ended(process, signal.SIGINT) == 130
+    finally:
+        os.close(own)
+        os.close(its)
+    listed = await service.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=CUSTOMER))
+    assert [webhook.name for webhook in listed.webhooks] == ["left"]
+
+
+@pytest.mark.slow(6)
+@pytest.mark.parametrize("words", [("--create", "--listen", "127.0.0.1:0"), ("--pull", "--forward", "http://a/")])
+async def test_ctrl_c_ends_a_listen_that_waits_for_the_service(home: Path, words: tuple[str, ...]) -> None:
+    line = ("listen", *words, "--address", "127.0.0.1:1", "--timeout", "1h")
+    process = await started(None, home, *line)
+    try:
+        await line_with(process.stderr, "does not answer; trying for 3600 s")
+        assert await ended(process, signal.SIGINT) == 130
+    finally:
+        await put_an_end_to(process)
+
+
+@pytest.mark.slow(6)
+async def test_sigterm_lets_a_run_finish_what_is_on_its_way_and_a_second_signal_ends_it(home: Path) -> None:
+    (home / "events.ndjson").write_text('wrong\n{"event_type":"job.completed","data":{}}\n')
+    line = ("events", "publish", "--ndjson", "events.ndjson", "--run", "r1", "--address", "127.0.0.1:1")
+    process = await started(None, home, *line, "--timeout", "1h")
+    try:
+        await line_with(process.stderr, "line 1: LINE_INVALID")
+        process.send_signal(signal.SIGTERM)
+        await line_with(process.stderr, "finishing what is on its way")
+        process.send_signal(signal.SIGTERM)
+        await line_with(process.stderr, "to go on: the same command with --run r1")
+        assert await process.wait() == 130
+    finally:
+        await put_an_end_to(process)
+
+
+@pytest.mark.slow(6)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_ends_a_watch_whose_next_run_goes_on_there(
+    service: Service, receiver: Receiver, home: Path, number: signal.Signals
 ) -> None:
     await service.create_webhook(receiver.url())
     words = ("watch", "--cursor-file", "cursor", "-o", "id")
@@ -72,8 +135,8 @@ async def test_ctrl_c_ends_a_watch_whose_next_run_goes_on_there(
     async with slowness.timeout(60):
         while not (home / "cursor").exists():  # the line is there a moment before the cursor
             await asyncio.sleep(0.01)
-    assert await ended(process, signal.SIGINT) == 130
+    assert await ended(process, number) == 130
     await service.publish()
     process = await started(service, home, *words)
     assert await line_with(process.stdout, "dlv_")
-    assert await ended(process, signal.SIGINT) == 130
+    assert await ended(process, number) == 130

@@ -30,7 +30,7 @@ from webhook_grpc_client import (
     Unavailable,
 )
 from webhook_grpc_client.calls import Patience
-from webhook_grpc_client.connecting import options
+from webhook_grpc_client.connecting import TLS, credentials, options
 from webhook_grpc_client.following import WatchFields
 
 PENDING = delivery_pb2.DELIVERY_STATUS_PENDING
@@ -215,9 +215,15 @@ async def test_closing_ends_a_watch_that_waits_in_another_thread(service: Servic
         assert await iterating == []
 
 
-def test_addresses_beyond_loopback_are_called_with_tls() -> None:
-    from webhook_grpc_client.connecting import credentials
+def test_what_holds_no_certificate_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    file.write_text("-----BEGIN EC PRIVATE KEY-----")
+    for tls in (TLS(file), TLS(cert_file=file)):
+        with pytest.raises(ValueError, match=r"ca\.pem holds no certificate"):
+            credentials("hooks.internal:443", tls)
 
+
+def test_addresses_beyond_loopback_are_called_with_tls() -> None:
     names = ("hooks.internal:443", "10.0.0.1:50051", "localhost.example.com:443", "127.0.0.1.example.com:443")
     for address, tls in itertools.product(names, (None, True)):
         assert isinstance(credentials(address, tls), grpc.ChannelCredentials)

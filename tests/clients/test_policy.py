@@ -18,11 +18,13 @@ from webhook_grpc_client import (
     InvalidArgument,
     Problem,
     PublisherLimits,
+    Unauthorized,
     Unavailable,
 )
 from webhook_grpc_client.backoff import pause_seconds
 from webhook_grpc_client.batches import EVENTS_MAX, PublisherBounds, Queue, Waiting
 from webhook_grpc_client.calls import Patience, Tries
+from webhook_grpc_client.connecting import Token
 from webhook_grpc_client.cursor_files import SAVE_SECONDS, CursorFile
 from webhook_grpc_client.events import BYTES_MAX, publish_request
 from webhook_grpc_client.following import Following
@@ -80,6 +82,12 @@ def test_a_worker_has_to_look_again_when_a_batch_begins_and_when_it_is_full() ->
 
 def test_each_limit_of_a_publisher_may_be_given_by_its_name() -> None:
     assert PublisherBounds.__annotations__.keys() == {field.name for field in fields(PublisherLimits)}
+
+
+@pytest.mark.parametrize("name", ["max_waiting", "max_waiting_bytes", "batches_at_once", "batch_events"])
+def test_a_limit_with_which_nothing_would_be_sent_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} is at least 1, not 0"):
+        PublisherLimits(**{name: 0})
 
 
 def test_a_batch_has_as_many_events_as_the_caller_wants_at_most() -> None:
@@ -185,6 +193,17 @@ def test_pauses_grow_to_a_bound_are_shortened_by_jitter_and_honour_what_was_aske
     assert [pause_seconds(failures, None, 0.0) for failures in (1, 2, 5, 6, 1000)] == [0.1, 0.2, 1.6, 2.0, 2.0]
     assert pause_seconds(6, None, 1.0) == 1.0
     assert pause_seconds(1, 30.0, 1.0) == 30.0
+
+
+@pytest.mark.parametrize("text", ["one\ntwo", "\ufeffone", "tök"])
+def test_what_no_call_can_carry_is_no_token(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text(f"{text}\n", encoding="utf-8")
+    for token in (Token(text, None), Token(None, file)):
+        with pytest.raises(Unauthorized, match="no token has") as raised:
+            token.metadata()
+        assert text not in str(raised.value)
+    assert Token("one\n".strip(), None).metadata() == (("authorization", "Bearer one"),)
 
 
 def test_a_call_is_repeated_only_if_that_is_safe_and_patience_lasts() -> None:

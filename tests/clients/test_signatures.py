@@ -48,6 +48,8 @@ def test_each_mistake_has_its_name() -> None:
     assert reason(signed(NEW), secrets=(OLD,)) == "SIGNATURE_WRONG"
     assert reason({**signed(NEW), "webhook-signature": " ".join("x" * 32)}) == "SIGNATURE_WRONG"
     assert reason({**signed(NEW), "webhook-signature": " ".join("x" * 33)}) == "HEADER_MALFORMED"
+    assert reason({**signed(NEW), "webhook-signature": "v1,\udcff"}) == "SIGNATURE_WRONG", "of aiohttp: a byte 0xff"
+    assert reason({**signed(NEW), "webhook-id": "evt_\udcff"}) == "SIGNATURE_WRONG"
     assert reason({**signed(NEW), "webhook-timestamp": "soon"}) == "HEADER_MALFORMED"
     assert reason({**signed(NEW), "webhook-timestamp": "-1"}) == "HEADER_MALFORMED"
     for name in ("webhook-id", "webhook-timestamp", "webhook-signature"):
@@ -60,6 +62,8 @@ def test_each_mistake_has_its_name() -> None:
 def test_a_body_signature_is_checked_too() -> None:
     with pytest.raises(SignatureInvalid, match="SIGNATURE_WRONG"):
         verify_body_signature(signed(NEW), BODY + b" ", secrets=[NEW])
+    with pytest.raises(SignatureInvalid, match="SIGNATURE_WRONG"):
+        verify_body_signature({"X-Webhook-Signature": "sha256=\udcff"}, BODY, secrets=[NEW])
     with pytest.raises(SignatureInvalid, match="HEADER_MISSING"):
         verify_body_signature({}, BODY, secrets=[NEW])
 
@@ -67,8 +71,9 @@ def test_a_body_signature_is_checked_too() -> None:
 def test_what_a_program_does_wrong_is_no_invalid_signature() -> None:
     with pytest.raises(ValueError, match="no secret"):
         verify_signature(signed(NEW), BODY, secrets=[])
-    with pytest.raises(ValueError, match="not base64"):
-        verify_signature(signed(NEW), BODY, secrets=["whsec_!"])
+    for wrong in ("whsec_!", "whsec_AAE…Hh8="):
+        with pytest.raises(ValueError, match="not base64"):
+            verify_signature(signed(NEW), BODY, secrets=[wrong])
     with pytest.raises(TypeError, match="list of secrets"):
         verify_signature(signed(NEW), BODY, secrets=NEW)
     with pytest.raises(TypeError, match="raw bytes"):

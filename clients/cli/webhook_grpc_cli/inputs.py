@@ -53,6 +53,9 @@ def secret_in(path: str) -> str:
 
 
 def _lines(stream: Iterable[str]) -> Iterator[str]:
-    for line in stream:
-        if words := line.split("\t")[0].strip():
-            yield words
+    try:
+        for line in stream:
+            if words := line.split("\t")[0].strip():
+                yield words
+    except UnicodeDecodeError:
+        raise UsageFailure("stdin is no text in UTF-8") from None

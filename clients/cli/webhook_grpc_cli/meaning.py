@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = "EVENT_TYPE_UNKNOWN"
 TYPES_MAX: Final = 500  # that are looked at
+NAMES_MAX: Final = 100  # misspelt ones for which the types are looked through, which takes milliseconds each
 _NAMED: Final = re.compile("`([^`]*)`")
 
 
@@ -23,12 +24,17 @@ class Meant:
     def __init__(self, look_up: Callable[[], Sequence[str]]) -> None:
         """`look_up` returns the types. Raises WebhookError."""
         self._look_up = look_up
+        self._hints: dict[str, str] = {}
 
     def hint(self, reason: str, text: str) -> str:
         """Returns ` Did you mean …?` for the type that a sentence of the service names, empty if nothing is like it."""
         named = _NAMED.search(text) if reason == UNKNOWN else None
-        found = get_close_matches(named[1], self._types, 1) if named else []
-        return f" Did you mean `{found[0]}`?" if found else ""
+        if named is None:
+            return ""
+        if named[1] not in self._hints and len(self._hints) < NAMES_MAX:
+            found = get_close_matches(named[1], self._types, 1)
+            self._hints[named[1]] = f" Did you mean `{found[0]}`?" if found else ""
+        return self._hints.get(named[1], "")
 
     def with_hint(self, error: WebhookError) -> WebhookError:
         """Returns the error with the type that was meant."""

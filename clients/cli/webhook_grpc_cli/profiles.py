@@ -55,7 +55,11 @@ class Profiles:
         return self.by_name[name]
 
     def save(self) -> None:
-        """Writes the file for its owner alone; it is whole even after a crash. Raises OSError."""
+        """Writes the file for its owner alone; it is whole even after a crash. Raises OSError.
+
+        Raises UsageFailure for what could not be read again, and leaves the file as it is.
+        """
+        _checked(self.path, self.by_name)
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, Final, NoReturn
 
@@ -19,6 +20,7 @@ from .output.escaping import escaped_lines
 from .tree import Tree
 
 COMPLETE_VARIABLE: Final = "_WEBHOOK_GRPC_COMPLETE"
+_SHOWN_CHARACTERS_MAX: Final = 80
 
 
 class Program(Tree):
@@ -37,7 +39,24 @@ class Program(Tree):
         del prog_name, standalone_mode, windows_expand_args
         _open_closed_streams()
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC writes to stderr what an error says once more
-        sys.exit(self._status(sys.argv[1:] if args is None else list(args), complete_var or COMPLETE_VARIABLE, extra))
+        try:
+            status = self._status(
+                sys.argv[1:] if args is None else list(args), complete_var or COMPLETE_VARIABLE, extra
+            )
+        except BrokenPipeError:  # nobody reads the help
+            _forget_stdout()
+            status = 0
+        sys.exit(status)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Reads the line, and prints the help if it is for that. A reader of it who has read enough ends it."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except BrokenPipeError:  # else click takes it for a failure
+            _forget_stdout()
+            raise click.exceptions.Exit(0) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command. A reader who has read enough, such as `head`, ends it without a word."""
@@ -77,6 +96,10 @@ def _explain(error: Exception, *, is_json: bool) -> int:
         return _explain_usage(error, is_json=is_json)
     if type(error).__module__.startswith("webhook_grpc_client"):
         return _explain_call(error, is_json=is_json)
+    if isinstance(error, UnicodeEncodeError):  # a word of the line, or an id of stdin
+        message = f"`{error.object[:_SHOWN_CHARACTERS_MAX]}` is no text in UTF-8"
+        _write(_lines(message, ""), failure_as_json(message, USAGE), is_json=is_json)
+        return USAGE
     message = str(error) or type(error).__name__
     _write(_lines(message, ""), failure_as_json(message, FAILED), is_json=is_json)
     return FAILED
@@ -115,8 +138,9 @@ def _usage_remedy(error: click.ClickException) -> str:
 def _write(lines: Sequence[str], value: dict[str, Any], *, is_json: bool) -> None:
     from .values import json_text
 
-    sys.stdout.flush()
-    click.echo(json_text(value) if is_json else "\n".join(map(escaped_lines, lines)), err=True)
+    with suppress(BrokenPipeError):  # nobody reads it, and the status says it, too
+        sys.stdout.flush()
+        click.echo(json_text(value) if is_json else "\n".join(map(escaped_lines, lines)), err=True)
 
 
 def _escape_what_streams_lack() -> None:

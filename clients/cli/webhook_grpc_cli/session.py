@@ -15,6 +15,7 @@ import click
 
 from .failures import UsageFailure
 from .given import given
+from .output.escaping import escaped, escaped_lines
 from .output.look import Look, is_terminal, look_of
 from .places import Place
 
@@ -99,9 +100,9 @@ class Session:
         return [name.strip() for name in self._flags.get("fields", "").split(",") if name.strip()]
 
     def say(self, text: str) -> None:
-        """Says something about the answer, on stderr, unless --quiet."""
+        """Says something about the answer, on stderr, unless --quiet. Names that others chose drive no terminal."""
         if not self.is_quiet:
-            click.echo(self.talk.mark(text), err=True)
+            click.echo(escaped_lines(self.talk.mark(text)), err=True)
 
     @contextmanager
     def busy(self, text: str) -> Generator[None]:
@@ -135,7 +136,7 @@ class Session:
             return
         if not is_terminal(sys.stdin) or not self.talk.is_terminal:
             raise UsageFailure(f"{question} Nobody can answer here.", remedy="add --yes")
-        words = f"{name}: {question}" if name else question
+        words = escaped(f"{name}: {question}" if name else question)
         if name and self.place.profile.get("confirm") == "always":
             if answered(lambda: click.prompt(f"{words} Type the name of the profile", err=True)) != name:
                 raise click.Abort
@@ -162,6 +163,8 @@ class Session:
             return Client(self.place.address, token=text, token_file=file, tls=self.place.tls(), patience=patience)
         except OSError as error:
             raise UsageFailure(f"a file for TLS cannot be read: {error}") from error
+        except ValueError as error:
+            raise UsageFailure(str(error)) from error
 
     @cached_property
     def _token(self) -> tuple[str | None, Path | None]:

@@ -48,17 +48,24 @@ type token struct {
 	file string
 }
 
-// now returns the token as it is now. A file that can't be read is an UnauthorizedError.
+// now returns the token as it is now. A file that can't be read, or that holds no token, is an UnauthorizedError.
 func (t token) now() (string, error) {
-	if t.file == "" {
-		return t.text, nil
+	text := t.text
+	if t.file != "" {
+		read, err := os.ReadFile(t.file)
+		if err != nil {
+			return "", typed(WebhookError{Code: codes.Unauthenticated, Message: fmt.Sprintf("the token file: %v", err)})
+		}
+		text = strings.TrimSpace(string(read))
 	}
-	text, err := os.ReadFile(t.file)
-	if err != nil {
-		return "", typed(WebhookError{Code: codes.Unauthenticated, Message: fmt.Sprintf("the token file: %v", err)})
+	if strings.ContainsFunc(text, isNoneOfToken) { // gRPC's error would be Internal, and be tried again
+		const message = "the token has line breaks, or characters beyond ASCII: no token has"
+		return "", typed(WebhookError{Code: codes.Unauthenticated, Message: message})
 	}
-	return strings.TrimSpace(string(text)), nil
+	return text, nil
 }
+
+func isNoneOfToken(character rune) bool { return character < ' ' || character > '~' }
 
 func (t token) outgoing(ctx context.Context) (context.Context, error) {
 	text, err := t.now()

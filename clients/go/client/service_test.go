@@ -131,6 +131,11 @@ func TestAnEventIsPublishedAgainAfterAFailureWithTheTokenOfThatMoment(t *testing
 		equal(t, published.EventID, "evt_order-1")
 		equal(t, published.DeliveryCount, 2)
 	}
+	for _, text := range []string{"o\nne", "\ufeffone"} { // of two lines, and with the mark of an editor
+		equal(t, os.WriteFile(file, []byte(text), 0o600), nil)
+		_, err := c.Publish(t.Context(), event)
+		equal(t, errors.As(err, &unauthorized), true)
+	}
 	equal(t, strings.Join(p.tokens, ","), "Bearer one,Bearer one,Bearer two")
 }
 

@@ -57,6 +57,12 @@ class PublisherLimits:
     patience_seconds: float = 300.0
     """How long an event is tried while the service is away or overloaded; then its future raises Unavailable."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for bounds with which no event would ever be sent."""
+        for name in ("max_waiting", "max_waiting_bytes", "batches_at_once", "batch_events"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+
 
 class PublisherBounds(TypedDict, total=False):
     """The fields of PublisherLimits, for those who write only some."""

@@ -28,6 +28,9 @@ OPTIONS: Final = (
 )
 
 
+_CERTIFICATE: Final = b" CERTIFICATE-----"  # of any of the kinds that OpenSSL reads
+
+
 @dataclass(frozen=True, slots=True)
 class TLS:
     """Files in PEM: the authorities to trust (none: the system's), and an own certificate for mutual TLS.
@@ -41,8 +44,11 @@ class TLS:
     server_name: str = ""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files. Raises OSError."""
+        """Reads the files. Raises OSError, and ValueError for one without a certificate: gRPC would not name it."""
         contents = [path.read_bytes() if path else None for path in (self.ca_file, self.key_file, self.cert_file)]
+        for path, content in ((self.ca_file, contents[0]), (self.cert_file, contents[2])):
+            if content is not None and _CERTIFICATE not in content:
+                raise ValueError(f"{path} holds no certificate in PEM")
         return grpc.ssl_channel_credentials(*contents)
 
 
@@ -86,9 +92,15 @@ class Token:
         self._file = Path(file) if file is not None else None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. Raises Unauthorized if the file can't be read."""
+        """Returns the metadata of a call. Raises Unauthorized for a file that can't be read, or that holds no token."""
         try:
             text = self._file.read_text().strip() if self._file is not None else self._text
         except (OSError, ValueError) as error:
-            raise Unauthorized(Problem(grpc.StatusCode.UNAUTHENTICATED, f"the token file: {error}")) from error
+            raise _unauthorized(f"the token file: {error}") from error
+        if text and not (text.isascii() and text.isprintable()):  # gRPC's error would say nothing, and be tried again
+            raise _unauthorized("the token has line breaks, or characters beyond ASCII: no token has")
         return (("authorization", f"Bearer {text}"),) if text else ()
+
+
+def _unauthorized(message: str) -> Unauthorized:
+    return Unauthorized(Problem(grpc.StatusCode.UNAUTHENTICATED, message))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -20,12 +19,17 @@ from webhook_grpc_cli.kinds import FILE, SECONDS
 from webhook_grpc_cli.listening.arrivals import ARRIVAL, INDENT, Handled, Tally, as_json, judged, lines
 from webhook_grpc_cli.listening.forwarding import Forwarder
 from webhook_grpc_cli.listening.receiver import Answer, Arrival, LocalReceiver
-from webhook_grpc_cli.output.look import latency_text
+from webhook_grpc_cli.output.escaping import escaped
+from webhook_grpc_cli.output.look import is_terminal, latency_text
 from webhook_grpc_cli.output.printing import write_line
 from webhook_grpc_cli.session import Session, answered, with_session
+from webhook_grpc_cli.signals import Interruption
 
 from .options import filters
 from .verify import secret_in
+
+if TYPE_CHECKING:
+    from webhook_grpc_cli.listening.pulling import Puller
 
 _TICK_SECONDS: Final = 1.0
 _READY_SECONDS_MAX: Final = 5.0  # after the service has said that its test was answered
@@ -67,31 +71,10 @@ def listen(session: Session, **options: Any) -> int:
         raise UsageFailure("--delay is at most 60s")
     session.printer.check(ARRIVAL)
     listening = _Listening(session, options)
-    with _ending(listening.ended):
+    with listening.interruption.heard():
         (listening.pull if options["pull"] else listening.receive)()
     session.say(f"{listening.tally.text()}.")
     return 0 if options["count"] and listening.tally.requests >= options["count"] else INTERRUPTED
-
-
-@contextlib.contextmanager
-def _ending(ended: threading.Event) -> Generator[None]:
-    """Lets Ctrl-C, SIGTERM and SIGHUP end it in good order; a second one ends it at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(number: int, _: object) -> None:
-        if ended.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        ended.set()
-
-    before = [signal.signal(number, end) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
 
 
 class _Listening:
@@ -101,6 +84,7 @@ class _Listening:
         self.session = session
         self.tally = Tally()
         self.ended = threading.Event()
+        self.interruption = Interruption()
         self._options = options
         self._secrets = [secret_in(options["secret_file"])] if options["secret_file"] else []
         self._forward = Forwarder(options["forward"]) if options["forward"] else None
@@ -177,14 +161,18 @@ class _Listening:
         from webhook_grpc_cli.listening.following import Follower
 
         session = self.session
-        self._offer_to_delete(temporary.left_behind(session))
+        with self.interruption.breaks_off():
+            self._offer_to_delete(temporary.left_behind(session))
+            session.confirm_change("create a webhook")
         secret = self._secrets[0] if self._secrets else ""
         webhook = temporary.created(session, url, name, self._options["event_types"], secret)
         try:
             self._secrets = [webhook.secret or secret]
             started = time.monotonic()
-            temporary.tested(session, webhook)
-            if not self._tested.wait(_READY_SECONDS_MAX) or self._tested_at is None:
+            with self.interruption.breaks_off():
+                temporary.tested(session, webhook)
+                self._tested.wait(_READY_SECONDS_MAX)
+            if self._tested_at is None:
                 raise Failure(f"the test of webhook {webhook.webhook_id} was answered, but not by this receiver")
             self._is_ready = True
             took = latency_text(max(0.0, self._tested_at - started))
@@ -193,8 +181,18 @@ class _Listening:
                 self._say_ready(f"Ready. {which}, a test of it came in after {took}.")
                 self._until_end(follower.check)
         finally:
-            temporary.delete(session, webhook)
-            session.say(f"Deleted webhook {webhook.webhook_id}.")
+            self._delete(webhook)
+
+    def _delete(self, webhook: Any) -> None:
+        from webhook_grpc_cli.listening import temporary
+
+        number = webhook.webhook_id
+        try:
+            temporary.delete(self.session, webhook)
+        except BaseException:  # the service is away, or Ctrl-C has come once more
+            self.session.say(f"webhook {number} is left behind: webhook-grpc webhooks delete {number}")
+            raise
+        self.session.say(f"Deleted webhook {number}.")
 
     def _say_ready(self, text: str) -> None:
         self.session.say(text)
@@ -205,34 +203,50 @@ class _Listening:
         from webhook_grpc_cli.listening import temporary
 
         for webhook in webhooks:
-            words = f'webhook {webhook.webhook_id} "{webhook.name}" was left behind by an earlier listen'
-            if not (self.session.talk.is_terminal or self.session.is_yes):
+            words = escaped(f'webhook {webhook.webhook_id} "{webhook.name}" was left behind by an earlier listen')
+            if not (self.session.is_yes or (is_terminal(sys.stdin) and self.session.talk.is_terminal)):
                 self.session.say(f"{words}: webhook-grpc webhooks delete {webhook.webhook_id}")
             elif self.session.is_yes or answered(partial(click.confirm, f"{words}. Delete it?", err=True)):
                 temporary.delete(self.session, webhook)
 
     def _until_end(self, check: Callable[[], None]) -> None:
-        while not self.ended.wait(_TICK_SECONDS):
-            check()
+        with contextlib.suppress(KeyboardInterrupt):  # it is asked to end
+            while not self.ended.is_set():
+                with self.interruption.breaks_off():
+                    self.ended.wait(_TICK_SECONDS)
+                check()
+        self.ended.set()  # what waits for --delay is answered
 
     def pull(self) -> None:
-        """Reads events, and passes them on, until the end. A service that is away is said to be, and waited for."""
+        """Reads events, and passes them on, until the end."""
         from webhook_grpc_cli.listening.pulling import Puller
-        from webhook_grpc_cli.listening.signing import kept_secret, request_of
-        from webhook_grpc_client import Unavailable
+        from webhook_grpc_cli.listening.signing import check, kept_secret
 
+        if self._secrets:
+            check(self._secrets[0], self._options["secret_file"])
         self._secrets = self._secrets or [kept_secret(os.environ)]
         puller = Puller(self.session, self._options["event_types"])
-        puller.begin()
+        with self.interruption.breaks_off():
+            puller.begin()
         self._say_ready("Ready. The events could be read; new ones are passed on from here.")
-        while not self.ended.wait(_TICK_SECONDS):
+        with contextlib.suppress(KeyboardInterrupt):  # it is asked to end
+            self._pass_on(puller)
+
+    def _pass_on(self, puller: Puller) -> None:
+        """Passes new events on. A service that is away is said to be, and waited for. Raises KeyboardInterrupt."""
+        from webhook_grpc_cli.listening.signing import request_of
+        from webhook_grpc_client import Unavailable
+
+        while not self.ended.is_set():
             try:
-                events = puller.look()
+                with self.interruption.breaks_off():
+                    self.ended.wait(_TICK_SECONDS)
+                    events = puller.look()
             except Unavailable:
                 self.session.say("── the service does not answer: nothing is read until it is back ──")
                 continue
             for event in events:
-                if not self.ended.is_set():
+                if not (self.interruption.is_noted or self.ended.is_set()):
                     self.take(request_of(event, self._secrets[0], time.time()))
 
 

@@ -6,10 +6,11 @@ import codecs
 import json
 import os
 import secrets
+import stat
 import sys
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime
 from functools import partial
@@ -22,6 +23,7 @@ from webhook_grpc_cli.failures import INTERRUPTED, PARTLY, UsageFailure
 from webhook_grpc_cli.output.escaping import escaped
 from webhook_grpc_cli.output.kind import Kind
 from webhook_grpc_cli.reading import members
+from webhook_grpc_cli.signals import Interruption
 from webhook_grpc_cli.values import json_text
 
 if TYPE_CHECKING:
@@ -95,11 +97,15 @@ class Ndjson:
         self._errors: IO[str] | None = None
         self._published = self._duplicates = self._refused = 0
         self._has_begun = False
+        self._interruption = Interruption()
         self._progress: Progress | None = None
         self._total: int | None = None
 
     def publish(self, batch: int, in_flight: int) -> None:
-        """Publishes all lines. Ctrl-C: what is on its way is finished, and the way to go on is said; twice: ends."""
+        """Publishes all lines. Ctrl-C: what is on its way is finished, and the way to go on is said; twice: ends.
+
+        SIGTERM and SIGHUP are heard as Ctrl-C.
+        """
         interrupted = False
         try:
             with ExitStack() as stack:
@@ -115,7 +121,7 @@ class Ndjson:
 
         most = batch * in_flight * 2
         limits = PublisherLimits(
-            max_waiting=most,
+            max_waiting=2 * most + 1,  # no more are ever waiting, so it is not waited for room, but for the oldest
             batches_at_once=in_flight,
             batch_events=batch,
             patience_seconds=self._session.timeout_seconds,
@@ -123,30 +129,49 @@ class Ndjson:
         self._session.printer.check(_RUN)
         self._session.confirm_change(f"publish the lines of {self._path}")
         lines = stack.enter_context(self._opened())
-        self._errors = stack.enter_context(self._errors_file())
+        self._errors = stack.enter_context(self._errors_file(lines))
         self._total = self._counted()
         self._progress = stack.enter_context(self._session.progress(self._total))
         publisher = stack.enter_context(self._session.client.publisher(limits))
-        waiting: deque[_Waiting] = deque()
         self._has_begun = True
+        with self._interruption.heard():
+            return self._publish_lines(publisher, lines, 2 * most)
+
+    def _publish_lines(self, publisher: Any, lines: BinaryIO, most: int) -> bool:
+        """Publishes lines, of which at most so many wait for their results. Returns whether it was interrupted."""
+        waiting: deque[_Waiting] = deque()
         try:
-            for number, line in enumerate(_bounded(lines), 1):
+            for number, line in enumerate(self._read(lines), 1):
                 self._take(publisher, waiting, number, line)
-                while len(waiting) > 2 * most or (waiting and waiting[0][1].done()):
-                    self._settle(*waiting.popleft())
+                while len(waiting) > most or (waiting and waiting[0][1].done()):
+                    self._settle_first(waiting)
+            self._finish(waiting)
         except KeyboardInterrupt:
-            self._finish(publisher, waiting)
+            self._finish_interrupted(waiting)
             return True
-        self._finish(publisher, waiting)
         return False
 
-    def _finish(self, publisher: Any, waiting: deque[_Waiting]) -> None:
+    def _read(self, lines: BinaryIO) -> Iterator[bytes]:
+        source = _bounded(lines)
+        while True:
+            with self._interruption.breaks_off():
+                line = next(source, None)
+            if line is None:
+                return
+            yield line
+
+    def _finish(self, waiting: deque[_Waiting]) -> None:
         """Settles what is on its way."""
+        while waiting:
+            self._settle_first(waiting)
+
+    def _finish_interrupted(self, waiting: deque[_Waiting]) -> None:
+        """Settles what is on its way, and reads no more. A second interruption ends the program at once."""
         try:
-            publisher.flush()
-            while waiting:
-                self._settle(*waiting.popleft())
-        except KeyboardInterrupt:  # the second: closing the publisher would wait for what nobody wants to wait for
+            self._interruption.forget()
+            self._session.say("finishing what is on its way; Ctrl-C once more ends at once")
+            self._finish(waiting)
+        except KeyboardInterrupt:  # closing the publisher would wait for what nobody wants to wait for
             self._say_how_to_go_on()
             sys.stderr.flush()
             os._exit(INTERRUPTED)
@@ -175,8 +200,16 @@ class Ndjson:
             fields.setdefault("request_id", f"cli-{self._run}-{number}")
             fields.setdefault("customer_id", self._session.place.customer_id)
             waiting.append((number, publisher.publish(event_type, data, **fields)))
-        except (ValueError, TypeError, RecursionError) as error:  # recursion: it is nested a thousand levels deep
+        except RecursionError:  # a thousand levels
+            self._refuse(number, "LINE_INVALID", "is nested too deeply", ())
+        except (ValueError, TypeError) as error:
             self._refuse(number, "LINE_INVALID", str(error), ())
+
+    def _settle_first(self, waiting: deque[_Waiting]) -> None:
+        """Waits for the oldest. What an interruption comes before stays among those that wait."""
+        with self._interruption.breaks_off():
+            wait([waiting[0][1]])
+        self._settle(*waiting.popleft())
 
     def _settle(self, number: int, future: Future[Any]) -> None:
         from webhook_grpc_client import Refused
@@ -228,11 +261,22 @@ class Ndjson:
         except OSError as error:
             raise UsageFailure(f"{self._path}: {error.strerror}") from error
 
-    def _errors_file(self) -> AbstractContextManager[IO[str] | None]:
+    def _errors_file(self, lines: BinaryIO) -> AbstractContextManager[IO[str] | None]:
         try:
+            if self._errors_path and _is_same(self._errors_path, lines):
+                raise UsageFailure(f"--errors: {self._errors_path} is what is read")
             return Path(self._errors_path).open("w", encoding="utf-8") if self._errors_path else nullcontext()
         except OSError as error:
             raise UsageFailure(f"{self._errors_path}: {error.strerror}") from error
+
+
+def _is_same(path: str, lines: BinaryIO) -> bool:
+    """Returns whether a path is that of the file that is read."""
+    try:
+        found, read = Path(path).stat(), os.fstat(lines.fileno())
+    except (OSError, ValueError):  # there is none yet, or what is read is no file
+        return False
+    return stat.S_ISREG(found.st_mode) and os.path.samestat(found, read)
 
 
 def _bounded(lines: BinaryIO) -> Iterator[bytes]:

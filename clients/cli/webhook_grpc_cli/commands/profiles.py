@@ -74,12 +74,14 @@ def add(
     confirm_always: bool,
 ) -> None:
     """Add a profile, or replace one; the flags of this line are what it remembers."""
+    if not name or not name.isprintable():
+        raise UsageFailure(f"`{name}` can be no name of a profile")
     flags = given(context)
     profile: Profile = {key: flags[key] for key in (*TEXTS, "tls", "customer_id") if key in flags}
     if "token_file" in profile:
         profile["token_file"] = os.path.abspath(profile["token_file"])  # noqa: PTH100 - keeps links as they are
-    if token_command:
-        profile["token_command"] = shlex.split(token_command)
+    if token_command is not None:
+        profile["token_command"] = _words(token_command)
     if with_token:
         profile["token"] = _asked_token()
     if page_url:
@@ -87,11 +89,20 @@ def add(
     if confirm_always:
         profile["confirm"] = "always"
     session = session_of(context)
+    if "address" in flags:
+        profile["address"] = session.place.address  # raises UsageFailure for one to which nobody could connect
     known = session.place.profiles
     known.by_name[name] = profile
     known.default = known.default or name
     known.save()
     session.say(f"{known.path}: {name}" + (" (in use)" if known.default == name else ""))
+
+
+def _words(command: str) -> list[str]:
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise UsageFailure(f"--token-command: {error}") from error
 
 
 def _asked_token() -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import os
+import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -16,6 +18,7 @@ from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.kinds import FILE, SECONDS
 from webhook_grpc_cli.session import Session, with_session
+from webhook_grpc_cli.signals import heard, interrupt
 from webhook_grpc_cli.values import json_text, known_words, time_text
 from webhook_grpc_cli.watching.lines import DELIVERY, Widths, is_problem, line
 from webhook_grpc_cli.watching.names import WebhookNames
@@ -61,6 +64,8 @@ def watch(session: Session, **options: Any) -> None:
     path = Path(options["cursor_file"]) if options["cursor_file"] else None
     if path is not None and path.exists() and options["since"]:
         raise UsageFailure(f"{path} says where to go on, so --since would leave changes out", remedy=f"rm {path}")
+    if path is not None and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageFailure(f"{path}: nothing can be written into {path.parent}")
     if options["with_cursor"] and session.form != "json":
         raise UsageFailure("--with-cursor needs -o json")
     session.printer.check(DELIVERY)
@@ -81,7 +86,7 @@ def _run(session: Session, path: Path | None, options: dict[str, Any]) -> None:
     watcher = Watcher(stream, Token(*session.place.token()), _fields(session, path, options))
     thread = status.keep(stream)
     try:
-        with watcher:
+        with heard(interrupt, signal.SIGTERM, signal.SIGHUP), watcher:  # leaving it saves the cursor
             _print_all(watcher, stream, _printing(session, status), options)
     finally:
         status.end()

@@ -8,6 +8,7 @@ import hmac
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -51,13 +52,27 @@ def kept_secret(environment: Mapping[str, str]) -> str:
     path = folder / "webhook-grpc" / "listen-secret"
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text(encoding="utf-8").strip()
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            secret = f"whsec_{base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}"
-            file.write(f"{secret}\n")
-            return secret
+        if not path.exists():
+            _make_secret(path)
+        secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageFailure(f"{path}: {error}", remedy="give a secret with --secret-file") from error
+    check(secret, str(path))
+    return secret
+
+
+def _make_secret(path: Path) -> None:
+    """Makes the file with all that it holds, unless another listen was faster."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(f"whsec_{base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}\n")
+    with suppress(FileExistsError):
+        path.hardlink_to(temporary)
+    temporary.unlink()
+
+
+def check(secret: str, source: str) -> None:
+    """Raises UsageFailure for a secret that would sign otherwise than the service does."""
+    key = next(standard_keys(secret), None) if secret else None
+    if key is None or key.mistake:
+        raise UsageFailure(f"{source}: {key.mistake if key else 'it holds no secret'}")

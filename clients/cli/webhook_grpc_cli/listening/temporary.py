@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from typing import Any, Final
+from uuid import uuid4
 
 from webhook.v1 import service_pb2, webhook_pb2
 
@@ -31,8 +32,9 @@ def created(session: Session, url: str, name: str, event_types: Sequence[str], s
         labels={LABEL: own_label()},
         secret=secret,
     )
-    try:
-        return session.call(session.stub.CreateWebhook, service_pb2.CreateWebhookRequest(webhook=webhook))
+    request = service_pb2.CreateWebhookRequest(webhook=webhook, request_id=uuid4().hex)
+    try:  # with a request id, so that an answer that is lost leaves no webhook that nobody knows of
+        return session.call(session.stub.CreateWebhook, request, may_repeat=True)
     except InvalidArgument as error:
         if error.reason != "URL_NOT_ALLOWED":
             raise

@@ -1,0 +1,72 @@
+"""Signals that end a command in good order."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+
+@contextmanager
+def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Generator[None]:
+    """Lets a function hear signals. SIGHUP that is ignored stays ignored: so does nohup keep a command alive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    known = {number: signal.getsignal(number) for number in numbers}
+    before = {number: one for number, one in known.items() if number != signal.SIGHUP or one is not signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, one in before.items():
+            signal.signal(number, one)
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Ends what runs as Ctrl-C does. Raises KeyboardInterrupt."""
+    del number, frame
+    raise KeyboardInterrupt
+
+
+class Interruption:
+    """Ctrl-C, SIGTERM and SIGHUP, which break off only what waits. Whatever else is done meanwhile is done to its end.
+
+    Ctrl-C a second time breaks off that, too. The thread that is interrupted owns it; hearing takes no lock, for that
+    thread may hold it.
+    """
+
+    def __init__(self) -> None:
+        self.is_noted = False
+        self._is_waiting = False
+
+    @contextmanager
+    def heard(self) -> Generator[None]:
+        """Hears the three signals."""
+        with heard(self._hear, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            yield
+
+    @contextmanager
+    def breaks_off(self) -> Generator[None]:
+        """Lets a signal break off what waits here. Raises KeyboardInterrupt, also for one that was noted before."""
+        self._is_waiting = True
+        try:
+            if self.is_noted:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_waiting = False
+
+    def forget(self) -> None:
+        """Lets the next signal be the first again."""
+        self.is_noted = False
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        is_second, self.is_noted = self.is_noted, True
+        if self._is_waiting or (is_second and number == signal.SIGINT):
+            raise KeyboardInterrupt
