@@ -69,7 +69,7 @@ async def test_heartbeats_go_on_while_a_watcher_waits_for_its_turn_to_read(
         await may_read.wait()
         return await read(*arguments)
 
-    async def share_later(reads: SharedReads, whose: Hashable, key: Hashable, make: Any) -> Any:
+    async def share_later(reads: SharedReads, whose: Hashable, key: Any, make: Any) -> Any:
         if isinstance(key, tuple):  # a page of a snapshot
             await may_read.wait()
         return await share(reads, whose, key, make)
