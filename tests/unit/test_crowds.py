@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from operator import methodcaller
 
 import pytest
 from hypothesis import given
@@ -176,11 +175,19 @@ def _turns(seconds: float, count: int) -> Callable[[Bounded], None]:
     return step
 
 
+def _join(whose: str, count: int) -> Callable[[Bounded], None]:
+    return lambda bounded: bounded.join(whose, count)
+
+
+def _leave(whose: str, place: int) -> Callable[[Bounded], None]:
+    return lambda bounded: bounded.leave(whose, place)
+
+
 _WHOSE = st.sampled_from(CUSTOMERS)
 _STEPS = st.lists(
     st.one_of(
-        st.builds(lambda whose, count: methodcaller("join", whose, count), _WHOSE, st.integers(1, 5)),
-        st.builds(lambda whose, place: methodcaller("leave", whose, place), _WHOSE, st.integers(0, 9)),
+        st.builds(_join, _WHOSE, st.integers(1, 5)),
+        st.builds(_leave, _WHOSE, st.integers(0, 9)),
         st.builds(_turns, st.sampled_from([0.0, SHORT, LONG]), st.integers(1, 12)),
     ),
     max_size=60,

@@ -28,7 +28,7 @@ class Noted(Intake):
         self.starts = 0
         stale_rows, starter = SimpleNamespace(end=self.ended.append), SimpleNamespace(start_soon=self._note_start)
         none = cast("Any", None)
-        super().__init__(none, none, none, cast("Any", stale_rows), none, starter)
+        super().__init__(none, none, none, cast("Any", stale_rows), none, cast("Any", starter))
 
     def _note_start(self) -> None:
         self.starts += 1
