@@ -120,7 +120,7 @@ class App:
             connections.tail,
             _TAIL_POLL_SECONDS,
             settings.stream_buffer_max,
-            LoopTurns(),
+            LoopTurns(settings.stream_spacing),
         )
         self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)

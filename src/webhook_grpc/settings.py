@@ -28,6 +28,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
 from webhook_grpc.domain.access import Permission, Role, name_of
+from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.tokens import CUSTOMERS_MAX
@@ -406,6 +407,13 @@ class Settings(DatabaseSettings):
     them."""
     stream_history_bytes_max: Annotated[int, Field(ge=0)] = 16_000_000
     """What is kept, while watchers catch up, of the log that was read for one of them: others then need not read it."""
+    stream_spacing_turns: Annotated[int, Field(ge=1, le=100)] = 8
+    """Turns of the event loop from one message to watchers to the next, of whichever customers, so that calls, which
+    need some twenty turns each, do not wait for a message in each of them. 1: a message in each turn. Customers whose
+    watchers got none lately do not wait for those of others."""
+    stream_spacing_seconds_max: Annotated[float, Field(ge=0.001, le=1)] = 0.05
+    """The longest time from one such message to the next, where turns take long. Of a thousand watchers that a change
+    wakes the last one gets it at most a thousand times so much later, and what came meanwhile in the same message."""
     stream_write_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How long a watcher may take for one message before it is let go."""
     call_seconds_max: Annotated[float, Field(ge=1, le=300)] = 30.0
@@ -693,6 +701,11 @@ class Settings(DatabaseSettings):
             throttle_seconds=self.throttle_seconds,
             hold_seconds_max=self.hold_seconds_max,
         )
+
+    @property
+    def stream_spacing(self) -> Spacing:
+        """How far apart messages to watchers are."""
+        return Spacing(self.stream_spacing_turns, self.stream_spacing_seconds_max)
 
     @property
     def retention_policy(self) -> retention.RetentionPolicy:

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any, cast
 from uuid import UUID
 
+from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.hub.log.batches import Batch
 from webhook_grpc.hub.log.tail import Subscription
 from webhook_grpc.hub.turns import LoopTurns
@@ -69,3 +70,65 @@ async def test_a_change_wakes_the_watchers_of_a_crowd_in_turns() -> None:
         most, before = max(most, len(awake) - before), len(awake)
     assert most == 1
     await asyncio.gather(*tasks)
+
+
+SPACED = Spacing(turns=8, seconds_max=60.0)  # so that turns alone count, however slow the machine is
+
+
+async def test_a_spaced_crowd_leaves_turns_of_the_loop_to_others() -> None:
+    turns, called = LoopTurns(SPACED), list[int]()
+    for number in range(5):
+        turns.soon("crowd", lambda number=number: called.append(number))
+
+    count = 0
+    while len(called) < 5:
+        await asyncio.sleep(0)  # one turn of the loop
+        count += 1
+    assert count == 2 + 3 * SPACED.turns
+
+
+async def test_watchers_who_have_left_make_nobody_wait() -> None:
+    turns = LoopTurns(SPACED)
+    leaving = [asyncio.create_task(turns.wait("crowd")) for _ in range(100)]
+    staying = asyncio.create_task(turns.wait("crowd"))
+    await asyncio.sleep(0)  # now all of them wait
+    for task in leaving:
+        task.cancel()
+
+    count = 0
+    while not staying.done():
+        await asyncio.sleep(0)  # one turn of the loop
+        count += 1
+    assert count <= 2 * SPACED.turns + 4
+
+
+async def test_a_subscription_that_ends_gives_its_turn_up() -> None:
+    turns = LoopTurns(SPACED)
+    crowd = [Subscription(UUID(int=0), (), 100, "crowd", turns) for _ in range(100)]
+    watchers = [asyncio.create_task(subscription.take(60)) for subscription in crowd]
+    await asyncio.sleep(0)  # now all of them wait
+    for subscription in crowd:
+        subscription.offer(Batch((), cast("Any", [object()]), ()))
+    for subscription in crowd[:-1]:
+        subscription.leave()
+
+    count = 0
+    while not watchers[-1].done():
+        await asyncio.sleep(0)  # one turn of the loop
+        count += 1
+    assert count <= SPACED.turns
+    for watcher in watchers:
+        watcher.cancel()
+
+
+async def test_when_the_process_stops_a_crowd_waits_for_no_turns() -> None:
+    turns, called = LoopTurns(SPACED), list[int]()
+    for number in range(50):
+        turns.soon("crowd", lambda number=number: called.append(number))
+    turns.hurry()
+
+    count = 0
+    while len(called) < 50:
+        await asyncio.sleep(0)  # one turn of the loop
+        count += 1
+    assert count <= 51

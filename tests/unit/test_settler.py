@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -17,6 +18,7 @@ from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import DeliveryStatus, PendingDelivery
 from webhook_grpc.domain.settlement import Settlement
+from webhook_grpc.engine import settler
 from webhook_grpc.engine.queue.lane import Turn
 from webhook_grpc.engine.settler import SettleLimits, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
@@ -119,6 +121,33 @@ async def test_results_are_written_in_their_order_in_batches(desk: Desk, unsettl
     assert desk.settled == [item.delivery for item in desk.written] == deliveries
     assert desk.statements == 3
     assert desk.shards.owned[1].last_seq == len(deliveries)
+
+
+async def test_the_turns_of_a_batch_end_piece_by_piece(
+    desk: Desk, unsettled: Unsettled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that calls get the event loop between two pieces."""
+    monkeypatch.setattr(settler, "_NOTED_AT_ONCE", 3)
+    pieces, beats = list[int](), list[int]()
+    beat = asyncio.create_task(_beat(beats))
+
+    def note(batch: Sequence[EndedTurn]) -> None:
+        pieces.append(len(batch))
+        beats.append(0)
+
+    monkeypatch.setattr(desk, "note_settled", note)
+    add(unsettled, BATCH_MAX)
+    await unsettled.drained()
+    beat.cancel()
+    assert pieces == [3, 3, 2]
+    marks = [at for at, mark in enumerate(beats) if not mark]
+    assert all(after - before > 1 for before, after in itertools.pairwise(marks)), "others had a turn in between"
+
+
+async def _beat(beats: list[int]) -> None:
+    while True:
+        beats.append(1)
+        await asyncio.sleep(0)  # one turn of the loop
 
 
 @pytest.mark.parametrize("place", [0, 3, BATCH_MAX - 1])

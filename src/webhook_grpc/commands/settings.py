@@ -34,6 +34,7 @@ _UNITS: Final = {  # by the words of a name: the first that fits
     "days": "days",
     "hours": "hours",
     "minute": "a minute",
+    "turns": "turns",
     "rate": "a second",
     "share": "share",
     "jitter": "share",

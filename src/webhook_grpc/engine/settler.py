@@ -32,6 +32,7 @@ from .unsettled import AnyChange, EndedTurn, FencedQueue, Unsettled
 
 log = structlog.get_logger(__name__)
 
+_NOTED_AT_ONCE: Final = 25  # results that end their turns before others get the event loop
 _BACKOFF_SECONDS_MIN: Final = 0.05
 _BACKOFF_SECONDS_MAX: Final = 2.0
 
@@ -201,7 +202,10 @@ class _Settle:
         self._ownership.log_reached(owned, answer.last_seqs)
         if answer.changed_count < len(batch):
             log.info("settled before", count=len(batch) - answer.changed_count)
-        self._listener.note_settled(batch)
+        for begin in range(0, len(batch), _NOTED_AT_ONCE):
+            if begin:
+                await asyncio.sleep(0)  # calls get a turn between pieces
+            self._listener.note_settled(batch[begin : begin + _NOTED_AT_ONCE])
         return True
 
     def drop(self, batch: Sequence[EndedTurn]) -> None:

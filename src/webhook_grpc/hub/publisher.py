@@ -52,8 +52,8 @@ class Recipient(Protocol[Expected]):
         """Begins to expect new deliveries, before a publishing statement starts."""
         ...
 
-    def receive(self, expectation: Expected, new: Sequence[NewDeliveries]) -> None:
-        """Takes in what the statement made, and nothing if it failed."""
+    async def receive(self, expectation: Expected, new: Sequence[NewDeliveries]) -> None:
+        """Takes in what the statement made, and nothing if it failed. Others get the event loop meanwhile."""
         ...
 
 
@@ -117,7 +117,7 @@ class Publisher:
                 batch = await self._publish(connection, events, expectation.shards)
             new = batch.new
         finally:
-            self._recipient.receive(expectation, new)
+            await self._recipient.receive(expectation, new)
         self._fan_outs.learn(events, batch.answers)
         sizes.add(len(events))
         self._count(batch.answers)

@@ -20,7 +20,7 @@ from webhook_grpc.store.registry.event_types import event_type_archived, event_t
 
 from .large import LARGE_BYTES, LargeWork
 
-EVENTS_AT_ONCE: Final = 50  # that are read or checked before other calls get a turn
+EVENTS_AT_ONCE: Final = 20  # that are read or checked before other calls get a turn
 
 
 @record

@@ -40,7 +40,7 @@ from .batch import (
 from .large import LARGE_BYTES, LargeWork
 
 BATCH_MAX: Final = 500
-RESULTS_AT_ONCE: Final = 100  # of a batch that are written before other calls get a turn
+RESULTS_AT_ONCE: Final = 25  # of a batch that are written before other calls get a turn
 # Of an error in the response of a batch. 500 of them fit into the 4 MiB that clients accept, and an event is refused in
 # the same words alone and in a batch: the bounds are those of a status of gRPC.
 _RESULT_BOUNDS: Final = ErrorBounds(

@@ -17,7 +17,7 @@ from webhook_grpc.domain.model import Delivery
 
 from . import writing
 
-WRITTEN_AT_ONCE: Final = 50  # deliveries that are written before others get the event loop
+WRITTEN_AT_ONCE: Final = 20  # deliveries that are written before others get the event loop
 _DELIVERY_BYTES: Final = 250  # about, without its response body
 
 

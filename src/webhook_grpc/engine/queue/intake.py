@@ -5,10 +5,11 @@ The table is the truth: a delivery that is lost from memory is found again, and 
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
 from webhook_grpc.domain.model import PendingDelivery, Webhook, WebhookStatus
@@ -21,6 +22,8 @@ from .due_hints import DueHints
 from .lane import Lane
 from .lanes import Lanes
 from .stale_rows import StaleRows
+
+_AT_ONCE: Final = 50  # deliveries that are taken in before others get the event loop
 
 
 class Starter(Protocol):
@@ -66,26 +69,20 @@ class Intake:
         """Returns what has to be remembered from before a statement that makes or reads rows; `done` ends it."""
         return Expectation(self._shards.epochs(), self._shards.sendable, self._stale_rows.begin())
 
-    def receive(self, expectation: Expectation, new: Sequence[NewDeliveries]) -> None:
-        """Takes in what was just published here, straight from memory. Ends the expectation."""
-        for deliveries in new:
-            event = deliveries.event
-            for webhook_id in deliveries.own_webhook_ids:
-                delivery = PendingDelivery(
-                    webhook_id=webhook_id,
-                    event_id=event.event_id,
-                    due_at=deliveries.create_time,
-                    customer_id=event.customer_id,
-                    attempt=0,
-                    event_type=event.event_type,
-                    event_create_time=deliveries.create_time,
-                    body=event.body,
-                    is_fresh=True,
-                    traceparent=event.traceparent,
-                )
+    async def receive(self, expectation: Expectation, new: Sequence[NewDeliveries]) -> None:
+        """Takes in what was just published here, straight from memory. Ends the expectation.
+
+        Whatever is left when it is cancelled is found in the table.
+        """
+        try:
+            for count, delivery in enumerate(_deliveries_of(new), 1):
                 self.take_in(delivery, expectation)
-        self.done(expectation)
-        self.start_soon()
+                if not count % _AT_ONCE:
+                    self.start_soon()
+                    await asyncio.sleep(0)  # calls get a turn between pieces of a batch
+        finally:
+            self.done(expectation)
+            self.start_soon()
 
     def done(self, expectation: Expectation) -> None:
         """Ends an expectation: all its rows were taken in or refused."""
@@ -177,3 +174,21 @@ class Intake:
 
     def _give(self, receiver: Receiver) -> None:
         self._lanes.configure(receiver, time.monotonic())
+
+
+def _deliveries_of(new: Sequence[NewDeliveries]) -> Iterator[PendingDelivery]:
+    for deliveries in new:
+        event = deliveries.event
+        for webhook_id in deliveries.own_webhook_ids:
+            yield PendingDelivery(
+                webhook_id=webhook_id,
+                event_id=event.event_id,
+                due_at=deliveries.create_time,
+                customer_id=event.customer_id,
+                attempt=0,
+                event_type=event.event_type,
+                event_create_time=deliveries.create_time,
+                body=event.body,
+                is_fresh=True,
+                traceparent=event.traceparent,
+            )

@@ -102,6 +102,10 @@ class Subscription:
         self._is_called = False
         self._arrived.set()
 
+    def leave(self) -> None:
+        """Gives the turn up that the watcher waits for: it is served no more."""
+        self._turns.withdraw(self._whose, self._call)
+
     def close(self) -> None:
         """Ends the subscription: the server is being stopped."""
         self.closed = True
@@ -186,10 +190,12 @@ class Tail:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+            subscription.leave()
 
     def close(self) -> None:
         """Ends every subscription, and those still to come."""
         self._closed = True
+        self.turns.hurry()
         for subscription in self._subscriptions:
             subscription.close()
 

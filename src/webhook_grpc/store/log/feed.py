@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 ROWS_PER_SHARD_MAX: Final = 500
 ROWS_MAX: Final = 2000  # each may carry 16 KiB of response
-_ROWS_AT_ONCE: Final = 100  # that become changes in one turn of the event loop
+_ROWS_AT_ONCE: Final = 25  # that become changes in one turn of the event loop
 _ALL_SHARDS: Final = list(range(SHARD_COUNT))
 START_OF_TIME: Final = datetime.fromisoformat("2000-01-01T00:00:00+00:00")  # before every row
 
