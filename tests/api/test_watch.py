@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -69,8 +69,8 @@ async def test_heartbeats_go_on_while_a_watcher_waits_for_its_turn_to_read(
         await may_read.wait()
         return await read(*arguments)
 
-    async def share_later(reads: SharedReads, whose: Hashable, key: Any, make: Any) -> Any:
-        if isinstance(key, tuple):  # a page of a snapshot
+    async def share_later(reads: SharedReads, whose: Hashable, key: Hashable, make: Any) -> Any:
+        if isinstance(cast("object", key), tuple):  # a page of a snapshot
             await may_read.wait()
         return await share(reads, whose, key, make)
 
