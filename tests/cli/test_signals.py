@@ -39,10 +39,17 @@ async def started(service: Service | None, home: Path, *words: str, terminal: in
     )
 
 
-def read_until(terminal: int, words: bytes) -> None:
-    text = b""
-    while words not in text:
-        text += os.read(terminal, 4096)
+async def until_shown(terminal: int, words: bytes) -> None:
+    text, arrived, loop = b"", asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(terminal, arrived.set)
+    try:
+        async with slowness.timeout(60):
+            while words not in text:
+                await arrived.wait()
+                arrived.clear()
+                text += os.read(terminal, 4096)
+    finally:
+        loop.remove_reader(terminal)
 
 
 async def line_with(stream: asyncio.StreamReader | None, words: str) -> str:
@@ -72,8 +79,11 @@ async def ended(process: Process, number: signal.Signals) -> int:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_deletes_the_webhook_of_listen(service: Service, home: Path, number: signal.Signals) -> None:
     process = await started(service, home, "listen", "--create", "--listen", "127.0.0.1:0")
-    await line_with(process.stderr, "Ready")
-    assert await ended(process, number) == 130
+    try:
+        await line_with(process.stderr, "Ready")
+        assert await ended(process, number) == 130
+    finally:
+        await put_an_end_to(process)
     listed = await service.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=CUSTOMER))
     assert not listed.webhooks
 
@@ -83,11 +93,12 @@ async def test_ctrl_c_at_a_question_of_listen_ends_it(service: Service, home: Pa
     left = f"{socket.gethostname()}-{2**22 + 1}"  # above the largest process id
     await service.create_webhook("http://127.0.0.1:8099/", name="left", labels={LABEL: left})
     own, its = pty.openpty()
+    process = await started(service, home, "listen", "--create", "--listen", "127.0.0.1:0", terminal=its)
     try:
-        process = await started(service, home, "listen", "--create", "--listen", "127.0.0.1:0", terminal=its)
-        await asyncio.to_thread(read_until, own, b"Delete it?")
+        await until_shown(own, b"Delete it?")
         assert await ended(process, signal.SIGINT) == 130
     finally:
+        await put_an_end_to(process)
         os.close(own)
         os.close(its)
     listed = await service.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=CUSTOMER))
@@ -108,11 +119,11 @@ async def test_ctrl_c_ends_a_listen_that_waits_for_the_service(home: Path, words
 
 @pytest.mark.slow(6)
 async def test_sigterm_lets_a_run_finish_what_is_on_its_way_and_a_second_signal_ends_it(home: Path) -> None:
-    (home / "events.ndjson").write_text('wrong\n{"event_type":"job.completed","data":{}}\n')
+    (home / "events.ndjson").write_text('{"event_type":"job.completed","data":{}}\nwrong\n')
     line = ("events", "publish", "--ndjson", "events.ndjson", "--run", "r1", "--address", "127.0.0.1:1")
     process = await started(None, home, *line, "--timeout", "1h")
     try:
-        await line_with(process.stderr, "line 1: LINE_INVALID")
+        await line_with(process.stderr, "line 2: LINE_INVALID")  # so the line before is on its way
         process.send_signal(signal.SIGTERM)
         await line_with(process.stderr, "finishing what is on its way")
         process.send_signal(signal.SIGTERM)
@@ -123,20 +134,21 @@ async def test_sigterm_lets_a_run_finish_what_is_on_its_way_and_a_second_signal_
 
 
 @pytest.mark.slow(6)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_ends_a_watch_whose_next_run_goes_on_there(
     service: Service, receiver: Receiver, home: Path, number: signal.Signals
 ) -> None:
     await service.create_webhook(receiver.url())
     words = ("watch", "--cursor-file", "cursor", "-o", "id")
     await service.publish()
-    process = await started(service, home, *words, "--since", "5m")
-    assert await line_with(process.stdout, "dlv_")
-    async with slowness.timeout(60):
-        while not (home / "cursor").exists():  # the line is there a moment before the cursor
-            await asyncio.sleep(0.01)
-    assert await ended(process, number) == 130
-    await service.publish()
-    process = await started(service, home, *words)
-    assert await line_with(process.stdout, "dlv_")
-    assert await ended(process, number) == 130
+    for more in (("--since", "5m"), ()):
+        process = await started(service, home, *words, *more)
+        try:
+            assert await line_with(process.stdout, "dlv_")
+            async with slowness.timeout(60):
+                while not (home / "cursor").exists():  # the line is there a moment before the cursor
+                    await asyncio.sleep(0.01)
+            assert await ended(process, number) == 130
+        finally:
+            await put_an_end_to(process)
+        await service.publish()

@@ -313,16 +313,16 @@ async def test_when_a_process_is_killed_the_others_deliver_at_once_and_it_is_sta
 
 @contextmanager
 def another_installation(postgres: TestPostgres) -> Generator[None]:
-    """One that whoever looks now would take, and can't work with."""
+    """Makes an installation that whoever looks now would take, and can't work with. Takes it away at the end."""
     database = sql.Identifier(str(conninfo_to_dict(postgres.url)["dbname"]))
     lead = "ALTER DATABASE {} SET search_path = "
-    query(postgres.url, "CREATE TABLE public.webhook_migrations ()")
     try:
+        query(postgres.url, "CREATE TABLE public.webhook_migrations ()")
         query(postgres.url, sql.SQL(lead + "public, webhook_grpc").format(database))
         yield
     finally:
         query(postgres.url, sql.SQL(lead + SEARCH_PATH).format(database))
-        query(postgres.url, "DROP TABLE public.webhook_migrations")
+        query(postgres.url, "DROP TABLE IF EXISTS public.webhook_migrations")
 
 
 async def test_while_one_process_is_unwell_all_say_so(pair: Pair, postgres: TestPostgres) -> None:

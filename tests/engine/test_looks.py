@@ -90,7 +90,7 @@ async def test_what_was_published_here_is_not_read_from_the_table(
 async def test_a_row_that_was_there_before_is_found_though_its_webhook_has_a_lane_for_another_event(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An application has committed the row, of which nobody told; the event that made the lane is still being sent."""
+    """An application has committed the row, without a hint; the event that made the lane is still being sent."""
     looks, gate = Looks(monkeypatch), Gate()
 
     async def behave(received: Received) -> web.StreamResponse:

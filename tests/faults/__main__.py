@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def possible(scenarios: Sequence[Scenario], usual: type[DatabaseServer]) -> Iterator[Scenario]:
-    """Those for which everything is installed here. Says of each other one what is missing."""
+    """Returns those for which everything is installed here. Says of each other one what is missing."""
     for scenario in scenarios:
         try:
             _kind_of_server(scenario, usual).need()

@@ -73,11 +73,11 @@ class DistributionServer(DatabaseServer):
         query(self.url, sql.SQL("DROP TABLESPACE IF EXISTS {}").format(sql.Identifier(_TABLESPACE)))
 
     def fill_disk(self) -> None:
-        """Nothing can be added to the small disk any more. The log of writes and the rest of the server have room."""
+        """Fills the small disk: nothing can be added. The log of writes and the rest of the server have room."""
         self._small_disk.fill(self._postmaster)
 
     def empty_disk(self) -> None:
-        """There is room again."""
+        """Makes room again."""
         self._small_disk.empty(self._postmaster)
 
     @property

@@ -55,7 +55,7 @@ class Held:
 
 
 async def test_one_read_goes_on_at_a_time_for_all_who_came_and_too_many_are_refused() -> None:
-    """Whoever asks for made-up customers, again and again, holds up nobody who asks for one that there is."""
+    """Requests for made-up customers, again and again, hold up nobody who wants the keys of one that there is."""
     held = Held()
     route = JwksRoute(held)
     waiting = [asyncio.create_task(route.read(0), name="read 0")]

@@ -56,7 +56,7 @@ async def devtools(session: CDPSession, method: str, parameters: dict[str, str])
 
 
 class Walk:
-    """The person's browser and token, and what the browser has asked for."""
+    """The person's browser and token, and what the browser has requested."""
 
     def __init__(
         self, context: BrowserContext, page: Page, installation: Installation, receiver: Receiver, token: str

@@ -10,27 +10,42 @@ import functools
 import os
 import pwd
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-_MOUNT: Final = ("mount", "-t", "tmpfs")
 _MOUNT_AND_RUN: Final = 'mount -t tmpfs -o "$0" small-disk "$1" && shift && exec "$@"'
 _CHUNK: Final = bytes(1 << 16)
 
 
 @functools.cache
 def can_be_made() -> bool:
-    """Returns whether this process may mount a file system that only its children see."""
+    """Returns whether this process may mount a disk for a child of another user, and look into it."""
     if os.geteuid():
         return False
-    tried = ["unshare", "--mount", *_MOUNT, "small-disk", "/tmp"]  # for the child alone, for a moment
-    try:
-        return subprocess.run(tried, stderr=subprocess.DEVNULL, check=False).returncode == 0
-    except FileNotFoundError:
-        return False
+    with tempfile.TemporaryDirectory() as directory:
+        command = SmallDisk(Path(directory), len(_CHUNK)).command("nobody")
+        try:
+            child = subprocess.Popen(
+                [*command, "sh", "-c", "echo $$; exec sleep 60"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+        except FileNotFoundError:
+            return False
+        with child:
+            try:
+                assert child.stdout is not None
+                number = child.stdout.readline().strip()  # nothing if it could not be mounted
+                return bool(number) and not any(Path(f"/proc/{number}/root{directory}").iterdir())
+            except OSError:  # not even root may see what another user's process sees
+                return False
+            finally:
+                child.kill()
 
 
 def need() -> None:

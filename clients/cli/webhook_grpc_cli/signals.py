@@ -7,7 +7,10 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn
+from typing import Final
+
+ENDS: Final = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
+"""What ends a program, beside Ctrl-C, on this system."""
 
 
 @contextmanager
@@ -17,7 +20,7 @@ def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Sig
         yield
         return
     known = {number: signal.getsignal(number) for number in numbers}
-    before = {number: one for number, one in known.items() if number != signal.SIGHUP or one is not signal.SIG_IGN}
+    before = {number: one for number, one in known.items() if number.name != "SIGHUP" or one is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, handler)
     try:
@@ -27,10 +30,18 @@ def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Sig
             signal.signal(number, one)
 
 
-def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Ends what runs as Ctrl-C does. Raises KeyboardInterrupt."""
-    del number, frame
-    raise KeyboardInterrupt
+def interrupts_once() -> Callable[[int, FrameType | None], None]:
+    """Returns what ends what runs as Ctrl-C does, by KeyboardInterrupt. Further signals do not disturb its end."""
+    is_heard = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal is_heard
+        del number, frame
+        is_first, is_heard = not is_heard, True
+        if is_first:
+            raise KeyboardInterrupt
+
+    return interrupt
 
 
 class Interruption:
@@ -47,7 +58,7 @@ class Interruption:
     @contextmanager
     def heard(self) -> Generator[None]:
         """Hears the three signals."""
-        with heard(self._hear, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with heard(self._hear, signal.SIGINT, *ENDS):
             yield
 
     @contextmanager
@@ -69,4 +80,5 @@ class Interruption:
         del frame
         is_second, self.is_noted = self.is_noted, True
         if self._is_waiting or (is_second and number == signal.SIGINT):
+            self._is_waiting = False  # also where this comes when it has just ended
             raise KeyboardInterrupt

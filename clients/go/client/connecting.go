@@ -48,7 +48,7 @@ type token struct {
 	file string
 }
 
-// now returns the token as it is now. A file that can't be read, or that holds no token, is an UnauthorizedError.
+// now returns the token as it is now. A file that can't be read, or whose text can be no token, is an UnauthorizedError.
 func (t token) now() (string, error) {
 	text := t.text
 	if t.file != "" {

@@ -92,7 +92,10 @@ class Token:
         self._file = Path(file) if file is not None else None
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
-        """Returns the metadata of a call. Raises Unauthorized for a file that can't be read, or that holds no token."""
+        """Returns the metadata of a call.
+
+        Raises Unauthorized for a file that can't be read, or whose text can be no token.
+        """
         try:
             text = self._file.read_text().strip() if self._file is not None else self._text
         except (OSError, ValueError) as error:

@@ -111,8 +111,14 @@ class _Listening:
         return answer
 
     def _answer(self, arrival: Arrival) -> Answer:
-        self.ended.wait(self._options["delay"])
+        self._pause()
         return self._forward(arrival) if self._forward else Answer(self._options["answer"])
+
+    def _pause(self) -> None:
+        """Waits for --delay. A signal breaks that off: with --pull by an exception, elsewhere by `ended`."""
+        is_pull = threading.current_thread() is threading.main_thread()
+        with self.interruption.breaks_off() if is_pull else contextlib.nullcontext():
+            self.ended.wait(self._options["delay"])
 
     def _print(self, handled: Handled) -> None:
         printer = self.session.printer

@@ -43,7 +43,8 @@ _MEMBERS: Final[dict[str, tuple[type, str]]] = {
 _KNOWN: Final = frozenset({"data", *_MEMBERS})
 _MARK: Final = codecs.BOM_UTF8.decode()  # what some programs write before the first line
 _RUN: Final = Kind("run", (), more=dict.fromkeys(("published", "duplicates", "refused", "run"), ""))
-_Waiting = tuple[int, "Future[Any]"]
+_WAITING_BYTES_MAX: Final = 32_000_000  # half of what a publisher takes before whoever publishes has to wait
+_Waiting = tuple[int, int, "Future[Any]"]  # the number of the line, its bytes, its result
 
 
 def event_of(line: str) -> tuple[str, str, dict[str, Any]]:
@@ -96,6 +97,7 @@ class Ndjson:
         self._errors_path = errors
         self._errors: IO[str] | None = None
         self._published = self._duplicates = self._refused = 0
+        self._waiting_bytes = 0
         self._has_begun = False
         self._interruption = Interruption()
         self._progress: Progress | None = None
@@ -121,7 +123,7 @@ class Ndjson:
 
         most = batch * in_flight * 2
         limits = PublisherLimits(
-            max_waiting=2 * most + 1,  # no more are ever waiting, so it is not waited for room, but for the oldest
+            max_waiting=2 * most + 1,  # no more ever wait, so nobody waits for room (see _is_full), but for the oldest
             batches_at_once=in_flight,
             batch_events=batch,
             patience_seconds=self._session.timeout_seconds,
@@ -143,13 +145,16 @@ class Ndjson:
         try:
             for number, line in enumerate(self._read(lines), 1):
                 self._take(publisher, waiting, number, line)
-                while len(waiting) > most or (waiting and waiting[0][1].done()):
+                while self._is_full(waiting, most) or (waiting and waiting[0][2].done()):
                     self._settle_first(waiting)
             self._finish(waiting)
         except KeyboardInterrupt:
             self._finish_interrupted(waiting)
             return True
         return False
+
+    def _is_full(self, waiting: deque[_Waiting], most: int) -> bool:
+        return len(waiting) > most or self._waiting_bytes > _WAITING_BYTES_MAX
 
     def _read(self, lines: BinaryIO) -> Iterator[bytes]:
         source = _bounded(lines)
@@ -199,7 +204,8 @@ class Ndjson:
             event_type, data, fields = event_of(text)
             fields.setdefault("request_id", f"cli-{self._run}-{number}")
             fields.setdefault("customer_id", self._session.place.customer_id)
-            waiting.append((number, publisher.publish(event_type, data, **fields)))
+            waiting.append((number, len(line), publisher.publish(event_type, data, **fields)))
+            self._waiting_bytes += len(line)
         except RecursionError:  # a thousand levels
             self._refuse(number, "LINE_INVALID", "is nested too deeply", ())
         except (ValueError, TypeError) as error:
@@ -208,8 +214,10 @@ class Ndjson:
     def _settle_first(self, waiting: deque[_Waiting]) -> None:
         """Waits for the oldest. What an interruption comes before stays among those that wait."""
         with self._interruption.breaks_off():
-            wait([waiting[0][1]])
-        self._settle(*waiting.popleft())
+            wait([waiting[0][2]])
+        number, size_bytes, future = waiting.popleft()
+        self._waiting_bytes -= size_bytes
+        self._settle(number, future)
 
     def _settle(self, number: int, future: Future[Any]) -> None:
         from webhook_grpc_client import Refused

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -18,7 +17,7 @@ from webhook_grpc_cli.failures import UsageFailure
 from webhook_grpc_cli.flags import Command
 from webhook_grpc_cli.kinds import FILE, SECONDS
 from webhook_grpc_cli.session import Session, with_session
-from webhook_grpc_cli.signals import heard, interrupt
+from webhook_grpc_cli.signals import ENDS, heard, interrupts_once
 from webhook_grpc_cli.values import json_text, known_words, time_text
 from webhook_grpc_cli.watching.lines import DELIVERY, Widths, is_problem, line
 from webhook_grpc_cli.watching.names import WebhookNames
@@ -86,7 +85,7 @@ def _run(session: Session, path: Path | None, options: dict[str, Any]) -> None:
     watcher = Watcher(stream, Token(*session.place.token()), _fields(session, path, options))
     thread = status.keep(stream)
     try:
-        with heard(interrupt, signal.SIGTERM, signal.SIGHUP), watcher:  # leaving it saves the cursor
+        with heard(interrupts_once(), *ENDS), watcher:  # leaving it saves the cursor
             _print_all(watcher, stream, _printing(session, status), options)
     finally:
         status.end()

@@ -66,9 +66,11 @@ def _make_secret(path: Path) -> None:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(f"whsec_{base64.b64encode(secrets.token_bytes(_KEY_BYTES)).decode()}\n")
-    with suppress(FileExistsError):
-        path.hardlink_to(temporary)
-    temporary.unlink()
+    try:
+        with suppress(FileExistsError):
+            path.hardlink_to(temporary)
+    finally:
+        temporary.unlink()
 
 
 def check(secret: str, source: str) -> None:

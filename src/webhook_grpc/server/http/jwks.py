@@ -37,7 +37,7 @@ class SigningKeySource(Protocol):
 class JwksRoute:
     """Answers whoever asks, with one read of the database at a time, for all who have come.
 
-    So nobody can take connections from calls, and whoever asks for made-up customers holds up nobody. A customer that
+    So nobody can take connections from calls, and made-up customers hold up nobody. A customer that
     does not exist is answered as one without keys.
     """
 
