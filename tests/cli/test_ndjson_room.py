@@ -39,6 +39,6 @@ def test_lines_that_are_large_wait_for_results_before_the_publisher_is_full(monk
     monkeypatch.setattr(ndjson, "wait", away.wait)
     session = SimpleNamespace(place=SimpleNamespace(customer_id=1))
     run = ndjson.Ndjson(cast("Any", session), "lines", "run", None)
-    was_interrupted = run._publish_lines(away, io.BytesIO(LINE * LINES), most=1_000)
+    was_interrupted = run.publish_lines(away, io.BytesIO(LINE * LINES), most=1_000)
     assert (was_interrupted, len(away.waiting)) == (False, 0)
     assert away.most_bytes <= 32_000_000 + len(LINE), "half of what a publisher takes"

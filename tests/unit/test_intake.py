@@ -68,16 +68,24 @@ def test_it_is_read_while_a_hint_names_its_shard_until_that_has_been_looked_at()
         taking = Taking()
         taking.hints.wake([SHARD])
         if is_taken:
-            taking.hints.take()  # the look has begun; what it finds is not known
+            taking.hints.take(())  # the look has begun; what it finds is not known
         assert taking.published()
         assert taking.is_read
 
     taking = Taking()
     taking.hints.wake([SHARD])
-    taking.hints.take()
+    taking.hints.take(())
     taking.hints.end_look()
     assert taking.published()
     assert not taking.is_read
+
+
+def test_a_look_that_fails_leaves_its_hints_to_the_next_one() -> None:
+    taking = Taking()
+    taking.hints.wake([SHARD])
+    taking.hints.take([SHARD + 1])
+    taking.hints.give_back()
+    assert taking.hints.take(()) == {SHARD, SHARD + 1}
 
 
 def test_a_row_that_was_found_makes_its_lane_be_read() -> None:

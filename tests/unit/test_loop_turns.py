@@ -132,3 +132,14 @@ async def test_when_the_process_stops_a_crowd_waits_for_no_turns() -> None:
         await asyncio.sleep(0)  # one turn of the loop
         count += 1
     assert count <= 51
+
+
+async def test_a_heartbeat_that_is_due_takes_nothing_before_its_turn() -> None:
+    turns = LoopTurns(SPACED)
+    subscription = Subscription(UUID(int=0), (), 100, "crowd", turns)
+    turns.soon("crowd", lambda: None)
+    turns.soon("crowd", lambda: None)
+    batch = Batch((), cast("Any", [object()]), ())
+    subscription.offer(batch)
+    assert await subscription.take(0) == []
+    assert await subscription.take(60) == [batch]

@@ -127,7 +127,7 @@ async def test_the_turns_of_a_batch_end_piece_by_piece(
     desk: Desk, unsettled: Unsettled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So that calls get the event loop between two pieces."""
-    monkeypatch.setattr(settler, "_NOTED_AT_ONCE", 3)
+    monkeypatch.setattr(settler, "_NOTED_AT_ONCE_MIN", 3)
     pieces, beats = list[int](), list[int]()
     beat = asyncio.create_task(_beat(beats))
 

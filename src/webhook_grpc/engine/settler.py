@@ -32,7 +32,8 @@ from .unsettled import AnyChange, EndedTurn, FencedQueue, Unsettled
 
 log = structlog.get_logger(__name__)
 
-_NOTED_AT_ONCE: Final = 25  # results that end their turns before others get the event loop
+_NOTED_AT_ONCE_MIN: Final = 25  # results that end their turns before others get the event loop
+_PIECES_MAX: Final = 10  # of a statement: the next one waits for them
 _BACKOFF_SECONDS_MIN: Final = 0.05
 _BACKOFF_SECONDS_MAX: Final = 2.0
 
@@ -202,10 +203,11 @@ class _Settle:
         self._ownership.log_reached(owned, answer.last_seqs)
         if answer.changed_count < len(batch):
             log.info("settled before", count=len(batch) - answer.changed_count)
-        for begin in range(0, len(batch), _NOTED_AT_ONCE):
+        at_once = max(_NOTED_AT_ONCE_MIN, len(batch) // _PIECES_MAX)
+        for begin in range(0, len(batch), at_once):
             if begin:
                 await asyncio.sleep(0)  # calls get a turn between pieces
-            self._listener.note_settled(batch[begin : begin + _NOTED_AT_ONCE])
+            self._listener.note_settled(batch[begin : begin + at_once])
         return True
 
     def drop(self, batch: Sequence[EndedTurn]) -> None:

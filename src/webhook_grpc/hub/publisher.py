@@ -116,12 +116,13 @@ class Publisher:
             with watched(work):
                 batch = await self._publish(connection, events, expectation.shards)
             new = batch.new
+            # At once: other processes need not wait for what is taken in here
+            self._hints.deliveries_due({shard for deliveries in new for shard in deliveries.other_shards})
+            self._fan_outs.learn(events, batch.answers)
+            sizes.add(len(events))
+            self._count(batch.answers)
         finally:
             await self._recipient.receive(expectation, new)
-        self._fan_outs.learn(events, batch.answers)
-        sizes.add(len(events))
-        self._count(batch.answers)
-        self._hints.deliveries_due({shard for deliveries in new for shard in deliveries.other_shards})
         return batch.answers
 
     def _count(self, answers: Sequence[Published | Exception]) -> None:

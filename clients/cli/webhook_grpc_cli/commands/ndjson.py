@@ -137,9 +137,9 @@ class Ndjson:
         publisher = stack.enter_context(self._session.client.publisher(limits))
         self._has_begun = True
         with self._interruption.heard():
-            return self._publish_lines(publisher, lines, 2 * most)
+            return self.publish_lines(publisher, lines, 2 * most)
 
-    def _publish_lines(self, publisher: Any, lines: BinaryIO, most: int) -> bool:
+    def publish_lines(self, publisher: Any, lines: BinaryIO, most: int) -> bool:
         """Publishes lines, of which at most so many wait for their results. Returns whether it was interrupted."""
         waiting: deque[_Waiting] = deque()
         try:

@@ -233,7 +233,7 @@ class _Watcher:
             for part, after in wanted_of(batch, self.wanted, chunk.position):
                 if not chunk.has_room_for(part):
                     await self.send(chunk.parts, chunk.position)
-                    await self.turns.wait(self.whose)  # a turn is one message
+                    await self.meanwhile(chunk.position, self.turns.wait(self.whose))  # a turn is one message
                     chunk = _Chunk(chunk.position)
                 chunk.add(part, after)
             chunk.position = end

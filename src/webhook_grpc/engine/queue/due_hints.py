@@ -31,10 +31,14 @@ class DueHints:
         self._shards.update(shards)
         self._wake.set()
 
-    def take(self) -> set[int]:
-        """Takes out all hints and returns them: some of the shards may belong to other processes by now."""
-        self._looked_at, self._shards = self._shards, set[int]()
+    def take(self, more: Iterable[int]) -> set[int]:
+        """Takes out all hints and returns them with more shards: some may belong to other processes by now."""
+        self._looked_at, self._shards = self._shards | set(more), set[int]()
         return self._looked_at
+
+    def give_back(self) -> None:
+        """Keeps the hints that were taken out for the next look: this one failed."""
+        self._shards |= self._looked_at
 
     def end_look(self) -> None:
         """Notes that what the table had in the shards that were taken out is known."""

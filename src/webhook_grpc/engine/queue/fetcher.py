@@ -80,8 +80,12 @@ class Fetcher:
         shards = self._shards.sendable
         if not shards:
             return False
-        hinted = self._due_hints.take() | self._lanes.ring_alarms(time.monotonic())
-        await self._discover(shards, shards & hinted)
+        hinted = self._due_hints.take(self._lanes.ring_alarms(time.monotonic()))
+        try:
+            await self._discover(shards, shards & hinted)
+        except BaseException:
+            self._due_hints.give_back()
+            raise
         self._due_hints.end_look()
         self._looking.begin()  # each step by itself: with a large backlog all together may take long
         await self._intake.load_receivers()

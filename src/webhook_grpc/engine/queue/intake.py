@@ -23,7 +23,8 @@ from .lane import Lane
 from .lanes import Lanes
 from .stale_rows import StaleRows
 
-_AT_ONCE: Final = 50  # deliveries that are taken in before others get the event loop
+_AT_ONCE_MIN: Final = 50  # deliveries that are taken in before others get the event loop
+_PIECES_MAX: Final = 20  # of a statement: the next one waits for them
 
 
 class Starter(Protocol):
@@ -72,15 +73,19 @@ class Intake:
     async def receive(self, expectation: Expectation, new: Sequence[NewDeliveries]) -> None:
         """Takes in what was just published here, straight from memory. Ends the expectation.
 
-        Whatever is left when it is cancelled is found in the table.
+        If it is cancelled, what is left is taken in at once.
         """
+        at_once = max(_AT_ONCE_MIN, sum(len(deliveries.own_webhook_ids) for deliveries in new) // _PIECES_MAX)
+        left = _deliveries_of(new)
         try:
-            for count, delivery in enumerate(_deliveries_of(new), 1):
+            for count, delivery in enumerate(left, 1):
                 self.take_in(delivery, expectation)
-                if not count % _AT_ONCE:
+                if not count % at_once:
                     self.start_soon()
                     await asyncio.sleep(0)  # calls get a turn between pieces of a batch
         finally:
+            for delivery in left:
+                self.take_in(delivery, expectation)
             self.done(expectation)
             self.start_soon()
 

@@ -130,7 +130,9 @@ class Subscription:
                 await self._arrived.wait()
         self._is_waiting = False
         self._arrived.clear()
-        taken, self._buffer, self._buffer_changes = self._buffer, [], 0
+        taken: list[Batch] = []
+        if not self._is_called:  # else its turn is still to come
+            taken, self._buffer, self._buffer_changes = self._buffer, [], 0
         if self._passed is not None:
             taken.insert(0, self._passed)
             self._passed = None

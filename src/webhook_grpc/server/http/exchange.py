@@ -205,6 +205,7 @@ class UnaryExchange(Exchange):
     """A call with one answer."""
 
     response: Message
+    _body: bytes
 
     async def write(self, response: Message, shared: Sequence[SharedDeliveries] = ()) -> None:
         """Keeps the answer until the call has ended well. Errors in it name fields as the caller does."""
@@ -214,13 +215,15 @@ class UnaryExchange(Exchange):
                 if result.HasField("error"):
                     self._name_as_sent(result.error)
         self.response = response
+        if response.DESCRIPTOR.fields:  # made here, where the call holds its places: it may be long
+            self._body = await json_in_steps(response)
 
     def _name_as_sent(self, error: BatchPublishError) -> None:
         error.message = self._sent_name(error.message)
         for violation in error.field_violations:
             violation.field = self._sent_name(violation.field)
 
-    async def answer(self) -> web.Response:
+    def answer(self) -> web.Response:
         """Returns the answer: 201 for what was created, 204 where there is nothing to say."""
         headers = {REQUEST_ID_KEY: self.request_id, "Cache-Control": "no-store"}
         if not self.response.DESCRIPTOR.fields:
@@ -228,5 +231,4 @@ class UnaryExchange(Exchange):
         if "etag" in self.response.DESCRIPTOR.fields_by_name:
             headers["ETag"] = f'"{_get(self.response, "etag")}"'
         status = 201 if self._route.method.startswith("Create") else 200
-        body = await json_in_steps(self.response)
-        return web.Response(status=status, body=body, content_type=JSON_TYPE, headers=headers)
+        return web.Response(status=status, body=self._body, content_type=JSON_TYPE, headers=headers)

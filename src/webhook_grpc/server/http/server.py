@@ -66,7 +66,7 @@ class HttpServer(Listener):
         async def unary(request: web.Request) -> web.StreamResponse:
             exchange = UnaryExchange(request, route, self._bodies)
             error = await self._calls.serve(method, exchange)
-            answer = await exchange.answer() if error is None else exchange.problem(error)
+            answer = exchange.answer() if error is None else exchange.problem(error)
             if (answer.content_length or 0) > BUFFERED_BYTES_MAX:
                 await self._send(request, answer, exchange.whose)
             return answer
