@@ -227,10 +227,14 @@ async def test_a_lock_is_named_and_the_service_that_waits_for_it_does_not_serve(
 
 @pytest.mark.symptom("tail", "calls")
 async def test_a_watch_and_calls_that_stand_still_keep_the_service_from_serving(
-    services: ServiceFactory, postgres: TestPostgres, symptoms: list[Line]
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, symptoms: list[Line]
 ) -> None:
     service = await start(services, database_timeout_seconds=slowness.lengthened(DEADLINE_SECONDS))
-    async with service.watching():
+    await registered(service, receiver.url())
+    async with service.watching() as watch:
+        for count in (1, 2):  # what is published after the first was seen comes live: nothing is read for it alone
+            await answered(service.publish)
+            await watch.until_ended(count)
         async with locked(postgres, "LOCK TABLE attempts, webhooks IN ACCESS EXCLUSIVE MODE"):
             with pytest.raises(grpc.aio.AioRpcError):
                 await service.stub.ListWebhooks(pb.ListWebhooksRequest(customer_id=CUSTOMER))

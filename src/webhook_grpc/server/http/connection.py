@@ -118,12 +118,11 @@ class Connection(web.RequestHandler):
 
     async def start(self) -> None:
         """Serves the requests of the connection. It is cut if the caller does not take what is left at its end."""
-        transport = self.transport
         try:
             await super().start()
         finally:
-            if transport is not None and transport.is_closing():  # aiohttp has closed it, after `Connection: close`
-                _cut_later(transport)
+            if self.transport is not None and self.transport.is_closing():  # by aiohttp, and not lost
+                _cut_later(self.transport)
 
     def force_close(self) -> None:
         """Closes the connection; it is cut if the caller does not take what is left."""
