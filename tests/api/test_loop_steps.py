@@ -43,6 +43,7 @@ class Steps:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.longest_seconds = self.all_seconds = 0.0
         self.what = ""
+        self.held = dict[str, str]()
         test, run = asyncio.current_task(), events.Handle._run
 
         def measured(handle: Any) -> None:
@@ -54,6 +55,17 @@ class Steps:
                 self.longest_seconds, self.what = seconds, repr(owner or handle)
 
         monkeypatch.setattr(events.Handle, "_run", measured)
+
+    async def judge(self, name: str, call: Callable[[], Any], share_max: float = 0.0) -> None:
+        """Notes in `held` if each try of a call has a step that is too long, and more than this share of its work."""
+        found = list[str]()
+        for _ in range(TRIES):
+            self.reset()
+            await call()
+            if self.longest_seconds <= max(STEP_SECONDS_MAX, share_max * self.all_seconds):
+                return
+            found.append(f"{self.longest_seconds * 1000:.0f} ms {self.what}")
+        self.held[name] = found[-1]
 
     def reset(self) -> None:
         self.longest_seconds = self.all_seconds = 0.0
@@ -127,25 +139,14 @@ async def test_no_request_holds_the_loop_for_long(services: ServiceFactory, monk
     service = await services.start(http_address="127.0.0.1:0")
     schema = event_type_pb2.EventType(event_type="loop.branches", description="Branches.", json_schema=BRANCHES)
     await service.stub.CreateEventType(service_pb2.CreateEventTypeRequest(event_type=schema))
-    steps, held = Steps(monkeypatch), dict[str, str]()
-
-    async def judge(name: str, call: Callable[[], Any]) -> None:
-        found = list[str]()
-        for _ in range(TRIES):
-            steps.reset()
-            await call()
-            if steps.longest_seconds <= STEP_SECONDS_MAX:
-                return
-            found.append(f"{steps.longest_seconds * 1000:.0f} ms {steps.what}")
-        held[name] = found[-1]
-
+    steps = Steps(monkeypatch)
     for name, (method, make) in GRPC.items():
         raw = make()
-        await judge(f"gRPC, {name}", lambda method=method, raw=raw: called(service, method, raw))
+        await steps.judge(f"gRPC, {name}", lambda method=method, raw=raw: called(service, method, raw))
     for name, (path, make) in HTTP.items():
         raw = make()
-        await judge(f"HTTP, {name}", lambda path=path, raw=raw: asyncio.to_thread(posted, service, path, raw))
-    assert not held
+        await steps.judge(f"HTTP, {name}", lambda path=path, raw=raw: asyncio.to_thread(posted, service, path, raw))
+    assert not steps.held
 
 
 @pytest.mark.slow
@@ -160,24 +161,13 @@ async def test_no_answer_holds_the_loop_for_long(
         for start in range(0, PAGES[size], 500):
             await service.publish_many(min(500, PAGES[size] - start))
         await watch.until_ended(PAGES[size])
-    steps, held = Steps(monkeypatch), dict[str, str]()
-
-    async def judge(name: str, call: Callable[[], Any]) -> None:
-        found = list[str]()
-        for _ in range(TRIES):
-            steps.reset()
-            await call()
-            if steps.longest_seconds <= max(STEP_SECONDS_MAX, SHARE_MAX * steps.all_seconds):
-                return
-            found.append(f"{steps.longest_seconds * 1000:.0f} ms {steps.what}")
-        held[name] = found[-1]
-
+    steps = Steps(monkeypatch)
     for what in LISTS:
         path = f"{what}?customer_id={CUSTOMER}&page_size=1000"
-        await judge(f"HTTP, {what}", lambda path=path: asyncio.to_thread(got, service, path))
+        await steps.judge(f"HTTP, {what}", lambda path=path: asyncio.to_thread(got, service, path), SHARE_MAX)
     listed = service_pb2.ListDeliveriesRequest(customer_id=CUSTOMER, page_size=1000).SerializeToString()
-    await judge("gRPC, deliveries", lambda: called(service, "ListDeliveries", listed))
-    assert not held
+    await steps.judge("gRPC, deliveries", lambda: called(service, "ListDeliveries", listed), SHARE_MAX)
+    assert not steps.held
 
 
 def got(service: Service, path: str) -> None:

@@ -123,7 +123,7 @@ async def _replay(round_: Round) -> None:
                 break
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # it is repeated under its request id
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # a replay gives no signal
     assert replay.succeeded_count, f"nothing was replayed: {replay}"
 
 

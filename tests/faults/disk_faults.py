@@ -43,7 +43,7 @@ async def fill_disk(round_: Round) -> None:
     server = round_.server
     assert isinstance(server, DistributionServer)
     processes = dict(round_.cluster.running)
-    await asyncio.sleep(round_.seconds / 3)
+    await asyncio.sleep(round_.seconds / 3)  # load before the disk is full
     await until_pending(round_, round_.registered[-1].webhook_id, _PENDING_MIN)
     with round_.fault("disk full"):
         server.fill_disk()
@@ -51,12 +51,12 @@ async def fill_disk(round_: Round) -> None:
             await round_.endpoints.behave({round_.path(len(_PLAN) - 1): _SLOW})
             await asyncio.gather(*(_until_refused(round_, name) for name in processes))
             await _until_results_wait(round_)
-            await asyncio.sleep(max(1.5 * lease_seconds(), round_.seconds / 3))
+            await asyncio.sleep(max(1.5 * lease_seconds(), round_.seconds / 3))  # a lease that is not renewed would end
             await asyncio.gather(*(_read(round_, process) for process in processes.values()))
         finally:
             server.empty_disk()
         await asyncio.gather(*(until_taken(round_, name) for name in processes))
-    await asyncio.sleep(round_.seconds / 3)
+    await asyncio.sleep(round_.seconds / 3)  # load after it
 
 
 async def _until_results_wait(round_: Round) -> None:

@@ -291,7 +291,7 @@ async def test_a_connection_is_read_little_ahead_of_its_answers(services: Servic
         writer.transport.abort()
         async with slowness.timeout(20):
             while _door(service).connection_count:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.01)  # a connection that ends gives no signal
 
 
 def _door(service: Service) -> Any:

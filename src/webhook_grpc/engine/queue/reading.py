@@ -45,7 +45,7 @@ class Reading:
     def begin_with(self, delivery: PendingDelivery) -> None:
         """Notes that the lane is made for a delivery that was just published, with its row at hand.
 
-        Rows that are due before it, of which nobody told, are found by a look for webhooks that have any.
+        Rows that are due before it, without a hint, are found by the looks for webhooks that have any.
         """
         self.reached = delivery.due_at
 

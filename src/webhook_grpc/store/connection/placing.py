@@ -67,7 +67,8 @@ class Looked:
 def schema_of(connection: Connection[Row], chosen: str | None, say: Callable[[str], None] = lambda _: None) -> str:
     """Returns the schema of our tables, whether it is there or not. Call it before the session is set.
 
-    `say` is told of a search_path that may have been meant for us, and was not followed. Raises UnsuitableServer.
+    `say` gets a line about a search_path that may have been meant for us, and was not followed.
+    Raises UnsuitableServer.
     """
     if chosen is not None:
         return chosen

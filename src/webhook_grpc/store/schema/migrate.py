@@ -156,7 +156,7 @@ def migrate(
     Those that must wait until no process of an older version runs (`.post`) are left out while one does.
     `before_deployment` leaves them out in any case, but for a new database. `after_deployment` waits for the end of
     such processes. `is_alone`: without a session of another process nobody lives, whatever leases say; so it is with an
-    embedded database that no other process has started. `say` is told what is left out or waited for, and which
+    embedded database that no other process has started. `say` gets what is left out or waited for, and which
     search_path is not followed.
 
     Raises BadConninfo, DatabaseUnreachable, UnsuitableServer, and SchemaError if the schema is newer than this program
