@@ -1,4 +1,7 @@
-"""The command line. Every expected failure is one sentence and a non-zero exit status."""
+"""The service's own command line (serve, migrate, keys, tokens …); clients/cli has the one that calls a service.
+
+Every expected failure is one sentence and a non-zero exit status.
+"""
 
 from __future__ import annotations
 
@@ -324,7 +327,7 @@ def token(name: str, customer_id: int | None, permissions: tuple[str, ...]) -> N
 
     The setting is one list: the entries of several tokens stand in it, separated by commas.
     """
-    from webhook_grpc.server.auth import token_hash
+    from webhook_grpc.domain.tokens import token_hash
 
     secret = "whk_" + secrets.token_urlsafe(32)
     entry: dict[str, Any] = {"name": name, "sha256": token_hash(secret)}

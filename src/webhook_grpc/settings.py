@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from webhook_grpc.domain import breaker, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
+from webhook_grpc.domain import breaker, disabling, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
 from webhook_grpc.domain.access import Permission, Role, name_of
 from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.domain.ids import INT64_MAX
@@ -37,6 +37,9 @@ _Kind = TypeVar("_Kind", bound=BaseSettings)
 PREFIX: Final = "WEBHOOK_"
 _CustomerId = Annotated[int, Field(gt=0, le=INT64_MAX)]
 _CallerName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]  # the database keeps it
+_BREAKER: Final = breaker.BreakerPolicy()  # the policies name their numbers: what is here says how far they may be moved
+_DISABLE: Final = disabling.DisablePolicy()
+_PACE: Final = pace.PacePolicy()
 _SCHEMA: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _NO_SCHEMAS: Final = frozenset({"information_schema"})
 _SAN: Final = re.compile(r"(URI:[!-~]{1,2048}|DNS:[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)")
@@ -243,7 +246,8 @@ class Settings(DatabaseSettings):
 
     # --- delivery policy ---------------------------------------------------------------------------------------------
     retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = retry.DEFAULT_DELAYS_SECONDS
-    """Comma-separated delays before each further attempt, for webhooks without their own."""
+    """Comma-separated delays before each further attempt, for webhooks without their own: the most attempts that a
+    delivery has are one more than there are delays."""
     overload_delay_seconds_min: Annotated[float, Field(ge=0, le=3600)] = retry.OVERLOAD_DELAY_SECONDS_MIN
     """The least delay after a timeout, 429, 502, 503 or 504."""
     retry_jitter: Annotated[float, Field(ge=0, le=1)] = retry.JITTER_SHARE
@@ -256,38 +260,38 @@ class Settings(DatabaseSettings):
     """How long each connection may take to be made."""
     response_body_seconds_max: Annotated[float, Field(ge=0.1, le=30)] = 1.0
     """How long the body of an answer is read after its status has decided."""
-    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = 10
+    breaker_failures: Annotated[int, Field(ge=1, le=1000)] = _BREAKER.consecutive_failures
     """After how many failures in a row (no answer, no connection, bad TLS, 5xx) a webhook's breaker opens."""
-    breaker_failure_share: Annotated[float, Field(gt=0, le=1)] = 0.7
+    breaker_failure_share: Annotated[float, Field(gt=0, le=1)] = _BREAKER.failure_share
     """The breaker also opens when such a share of what was sent in the window failed."""
-    breaker_window_seconds: Annotated[float, Field(ge=1, le=3600)] = 300.0
+    breaker_window_seconds: Annotated[float, Field(ge=1, le=3600)] = _BREAKER.window_seconds
     """The window that the breaker looks at."""
-    breaker_window_attempts_min: Annotated[int, Field(ge=1, le=10_000)] = 20
+    breaker_window_attempts_min: Annotated[int, Field(ge=1, le=10_000)] = _BREAKER.window_attempts_min
     """How many attempts the window must have seen before the share opens the breaker."""
-    breaker_probe_seconds_min: Annotated[float, Field(ge=0.05, le=3600)] = 30.0
+    breaker_probe_seconds_min: Annotated[float, Field(ge=0.05, le=3600)] = _BREAKER.probe_seconds_min
     """When an open breaker lets the first probe through. Doubled after each that fails."""
-    breaker_probe_seconds_max: Annotated[float, Field(ge=0.05, le=86_400)] = 3600.0
+    breaker_probe_seconds_max: Annotated[float, Field(ge=0.05, le=86_400)] = _BREAKER.probe_seconds_max
     """The longest time between two probes."""
-    breaker_successes_per_step: Annotated[int, Field(ge=1, le=1000)] = 5
+    breaker_successes_per_step: Annotated[int, Field(ge=1, le=1000)] = _BREAKER.successes_per_step
     """After how many answers a half-open breaker lets twice as many requests through; failures among them
     are subtracted, by the share above."""
-    hold_seconds_max: Annotated[float, Field(ge=0, le=86_400)] = 3600.0
+    hold_seconds_max: Annotated[float, Field(ge=0, le=86_400)] = _PACE.hold_seconds_max
     """For how long at most the Retry-After of a 429 or 503 holds everything that goes to the webhook."""
-    throttle_seconds: Annotated[float, Field(ge=1, le=86_400)] = 600.0
+    throttle_seconds: Annotated[float, Field(ge=1, le=86_400)] = _PACE.throttle_seconds
     """How long it takes after a 429, which halves a webhook's rate, until the rate is as before."""
-    disable_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 432_000.0
+    disable_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = _DISABLE.failing_seconds
     """After how long of nothing but failures a webhook is disabled."""
-    disable_failures_min: Annotated[int, Field(ge=1)] = 20
+    disable_failures_min: Annotated[int, Field(ge=1)] = _DISABLE.failures_min
     """How many failures it takes at least to disable a webhook."""
-    blocked_disable_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    blocked_disable_after: Annotated[int, Field(ge=1, le=1000)] = _DISABLE.blocked_count
     """How many times in a row an address that may not be called disables its webhook."""
-    blocked_apart_seconds: Annotated[float, Field(ge=0, le=86_400)] = 600.0
+    blocked_apart_seconds: Annotated[float, Field(ge=0, le=86_400)] = _DISABLE.blocked_apart_seconds
     """How far apart those times have to be to count."""
     ramp_in_flight: Annotated[int, Field(ge=1)] = ramp.FIRST
     """Requests at once with which a process begins that has just taken over work."""
     ramp_doubling_seconds: Annotated[float, Field(ge=0.01, le=60)] = ramp.DOUBLING_SECONDS
     """After how long a process that has just taken over work may have twice as many requests at once."""
-    webhook_in_flight_max: Annotated[int, Field(ge=1, le=100)] = 10
+    webhook_in_flight_max: Annotated[int, Field(ge=1, le=100)] = _PACE.in_flight_max
     """Requests at once to one webhook, for webhooks without their own."""
     customer_in_flight_max: Annotated[int, Field(ge=1)] = 200
     """Requests at once to all webhooks of one customer, from one process."""
@@ -692,7 +696,7 @@ class Settings(DatabaseSettings):
                 probe_seconds_max=self.breaker_probe_seconds_max,
                 successes_per_step=self.breaker_successes_per_step,
             ),
-            disable=pace.DisablePolicy(
+            disable=disabling.DisablePolicy(
                 failing_seconds=self.disable_after_seconds,
                 failures_min=self.disable_failures_min,
                 blocked_count=self.blocked_disable_after,

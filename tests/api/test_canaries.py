@@ -19,7 +19,7 @@ from tests.api.asking import ask, refusal
 from tests.support.postgres import TestPostgres, dump
 from tests.support.receiver import Received, Receiver
 from tests.support.service import CUSTOMER, Service, Watch
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.settings import Token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

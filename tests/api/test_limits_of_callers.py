@@ -21,7 +21,7 @@ from tests.support import slowness
 from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
 from webhook_grpc.api.messages import reading
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.server.grpc import reflection
 from webhook_grpc.server.limits import UNREAD_ANSWER_BYTES_MIN
 

@@ -15,7 +15,7 @@ from tests.api.asking import OTHER_CUSTOMER, ask, code_of, full_token, pages, re
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.settings import Token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -19,7 +19,7 @@ from hpack import Encoder
 from webhook.v1 import service_pb2_grpc
 
 from tests.support.process import Process
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 
 HOSTILE: Final = "hostile-customer-1-secret"  # of customer 1: all that an attacker may have
 HONEST: Final = "honest-customer-2-secret"

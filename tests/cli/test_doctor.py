@@ -12,7 +12,7 @@ import trustme
 from tests.cli.running import Program
 from tests.e2e.test_docs import blocks
 from tests.support.service import Service, ServiceFactory
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc_cli.commands.doctor import doctor
 from webhook_grpc_cli.doctoring.results import Result, certificate_words, clocks, lines, summary
 

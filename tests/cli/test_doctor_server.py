@@ -22,7 +22,7 @@ from webhook_grpc.commands.doctor import findings, judged_keys, judged_limit, ju
 from webhook_grpc.commands.findings import Finding
 from webhook_grpc.commands.resealing import KeyUse
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.registry.resealing import Kind
 

@@ -22,7 +22,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.__main__ import OWN
 from webhook_grpc.cli import main as server
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.server.http.json.writing import json_of
 from webhook_grpc_cli.reading import members, read_into
 from webhook_grpc_cli.tree import SERVER

@@ -21,7 +21,7 @@ from tests.support.postgres import TestPostgres
 from tests.support.process import ROOT, Process
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 
 CLIENT = ROOT / "clients" / "go"
 PROGRAMS = Path(__file__).with_name("go")

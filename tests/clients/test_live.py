@@ -17,7 +17,7 @@ from webhook.v1 import delivery_pb2, service_pb2, service_pb2_grpc
 from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc_client import (
     AlreadyExists,
     AsyncClient,

@@ -16,7 +16,7 @@ from webhook.v1 import delivery_pb2, service_pb2, webhook_pb2
 from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import SECRET, ServiceFactory
-from webhook_grpc.server.auth import token_hash
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc_client import AsyncClient
 
 SKETCH = Path(__file__).with_name("python") / "sketch.txt"

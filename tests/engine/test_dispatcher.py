@@ -27,7 +27,7 @@ from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.hub.hints import NOTIFY
 from webhook_grpc.store.outbox import due, settlement
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 from webhook_grpc.store.registry import webhooks
 
 __all__ = ["receiver", "service", "services", "shared", "shared_settings"]  # fixtures
@@ -313,14 +313,14 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
     for number in range(4):
         await first.create_webhook(receiver.url(f"/{number}"))
     cut_off = first.app.engine.shards.worker
-    renew = ownership.renew
+    renew = leases.renew
 
     async def unreachable_for_first(connection: Any, worker: Any, ttl_seconds: float, **options: Any) -> Any:
         if worker == cut_off:
             raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
         return await renew(connection, worker, ttl_seconds, **options)
 
-    monkeypatch.setattr(ownership, "renew", unreachable_for_first)
+    monkeypatch.setattr(leases, "renew", unreachable_for_first)
     async with slowness.timeout(10):
         while first.app.engine.shards.may_send:
             await asyncio.sleep(0.02)
@@ -346,7 +346,7 @@ async def test_what_waits_in_memory_is_not_sent_without_a_lease(
     async def unreachable(*_: Any, **__: Any) -> Any:
         raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
 
-    monkeypatch.setattr(ownership, "renew", unreachable)
+    monkeypatch.setattr(leases, "renew", unreachable)
     async with slowness.timeout(10):
         while service.app.engine.shards.may_send:
             await asyncio.sleep(0.02)
@@ -497,7 +497,7 @@ async def test_a_registration_whose_answer_is_lost_ends_no_loop(
 ) -> None:
     service = await services.start()
     await service.create_webhook(receiver.url())
-    register, lost = ownership.register, 0
+    register, lost = leases.register, 0
 
     async def lossy(*arguments: Any) -> Any:
         nonlocal lost
@@ -507,7 +507,7 @@ async def test_a_registration_whose_answer_is_lost_ends_no_loop(
             raise Unavailable("STORAGE_UNAVAILABLE", "the answer is lost")
         return database_time
 
-    monkeypatch.setattr(ownership, "register", lossy)
+    monkeypatch.setattr(leases, "register", lossy)
     postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
     async with slowness.timeout(10):
         while not lost:

@@ -45,7 +45,7 @@ from webhook_grpc.engine.settler import SettleLimits, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox import settlement
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 from webhook_grpc.store.upkeep import bloat
 
 T = TypeVar("T")
@@ -456,12 +456,12 @@ async def test_shards_that_nobody_owns_are_said(
     services: ServiceFactory, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch, symptoms: list[Line]
 ) -> None:
     service = await start(services, lease_seconds=slowness.lengthened(1.0))
-    take, takes_nothing = ownership.take, True
+    take, takes_nothing = leases.take, True
 
     async def broken(*arguments: Any) -> Any:
         return {} if takes_nothing else await take(*arguments)
 
-    monkeypatch.setattr(ownership, "take", broken)
+    monkeypatch.setattr(leases, "take", broken)
     postgres.rows("UPDATE shards SET owner = %s WHERE shard < 5", [new_worker()])
     await until_said(symptoms, event="shards have no owner")
     await until_health_is(service, DELIVERY, NOT_SERVING)

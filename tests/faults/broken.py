@@ -22,7 +22,7 @@ from webhook_grpc.engine.receivers.webhooks import WebhookCache
 from webhook_grpc.engine.settler import Settler
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.store.outbox import due, settlement
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .patching import reword, rewrap
 

@@ -30,7 +30,7 @@ from tests.faults.patching import rewrap
 from webhook_grpc import cli
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.store.outbox import due, publishing, settlement
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 
 SLOWED = "slowed by the suite:"
 KILLED = 137  # what a shell says of a process that was killed by SIGKILL
@@ -106,12 +106,12 @@ def after_publish_commit(death: DeathAt) -> None:
 
 def after_take(death: DeathAt) -> None:
     """Shards were taken, nothing was done with them."""
-    death.after(ownership, "take")
+    death.after(leases, "take")
 
 
 def before_release(death: DeathAt) -> None:
     """Shards are about to be given back."""
-    death.before(ownership, "release")
+    death.before(leases, "release")
 
 
 POINTS = {

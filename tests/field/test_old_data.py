@@ -29,8 +29,8 @@ from webhook_grpc.store.db import Database, LoopConnection, Params, Row
 from webhook_grpc.store.log import feed
 from webhook_grpc.store.outbox import due, publishing, settlement
 from webhook_grpc.store.outbox.due import FetchRequest
-from webhook_grpc.store.ownership import ownership
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership import leases
+from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import bloat, retention
@@ -160,7 +160,7 @@ def hot(counting: Counting) -> list[tuple[str, Callable[[], Awaitable[Any]]]]:
         ("fetch", fetch),
         ("where the log ends", lambda: feed.end_position(counting)),
         ("the stream, near its end", read),
-        ("where logs reach", lambda: counting.rows(ownership.SELECT_LAST_SEQS, {"shards": shards})),
+        ("where logs reach", lambda: counting.rows(leases.SELECT_LAST_SEQS, {"shards": shards})),
         ("keep how far logs reach", lambda: counting.rows(retention.KEEP_LAST_SEQS, {"before": datetime.now(UTC)})),
     ]
 

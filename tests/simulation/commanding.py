@@ -14,7 +14,7 @@ from tests.support.store import AUDIT
 from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.model import DeliveryStatus, WebhookStatus
 from webhook_grpc.store.outbox import commands, execution
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .delivering import ANSWERS, COUNT, RECEIVERS, Delivering
 from .looking import WHICH, pick

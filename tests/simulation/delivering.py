@@ -25,7 +25,7 @@ from webhook_grpc.domain.retry import Decision, RetryPolicy, decide
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.outbox import due, settlement
 from webhook_grpc.store.outbox.due import FetchRequest
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import webhooks
 
 from .looking import BEGINNING, FAR_AHEAD_SECONDS, USED_SHARDS, WHICH, pick

@@ -18,8 +18,8 @@ from webhook_grpc.store.outbox import due as due_rows
 from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.outbox.due import FetchRequest
 from webhook_grpc.store.outbox.publishing import PublishedBatch
-from webhook_grpc.store.ownership import ownership
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership import leases
+from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import webhooks
 
 from . import invariants
@@ -81,7 +81,7 @@ class StoreMachine(Noting):
         self._register(rest, 30 * 86_400)
         self._take(rest, SHARDS)
         used = {shard: OwnedShard(1, 0) for shard in USED_SHARDS}
-        self.run(ownership.release(self.store.connection, self.rest, used))
+        self.run(leases.release(self.store.connection, self.rest, used))
         self.model.release(self.rest, used)
         self.create_webhook(CUSTOMERS[0], ("*",))
         for number, (patterns, change) in enumerate(others, 1):

@@ -16,7 +16,7 @@ from webhook_grpc.domain.throttle import Slowdown
 from webhook_grpc.store.outbox import danger, expiry, paces
 from webhook_grpc.store.outbox.due import FoundRow
 from webhook_grpc.store.ownership import suspects
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .commanding import Commanding
 from .looking import USED_SHARDS, WHICH, outbox_row_of, pick

@@ -15,10 +15,10 @@ from hypothesis.stateful import precondition, rule
 from tests.support.store import new_worker
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.domain.settlement import Settlement
-from webhook_grpc.store.ownership import neighbours, ownership
+from webhook_grpc.store.ownership import leases, neighbours
 from webhook_grpc.store.ownership.marks import ProcessMark
 from webhook_grpc.store.ownership.neighbours import Neighbour
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .looking import USED_SHARDS, WHICH, Looking, pick
 from .model.rows import SHARDS, Key, ShardRow
@@ -83,10 +83,10 @@ class Owning(Looking):
 
     @rule()
     def count_who_shares_the_work(self) -> None:
-        live = self.run(ownership.count_live(self.store.connection))
+        live = self.run(leases.count_live(self.store.connection))
         count, lease_seconds_max = self.model.count_live()
         assert (live.count, live.lease_seconds_max) == (count, lease_seconds_max or 0.0)
-        free = self.run(ownership.count_free(self.store.connection))
+        free = self.run(leases.count_free(self.store.connection))
         assert (free.count, free.ahead_count) == self.model.count_free()
 
     @rule(seconds=st.sampled_from([1, 30, 89, 90, 91, 3600, -2, -200]))
@@ -136,7 +136,7 @@ class Owning(Looking):
             self._release(worker, shards & worker.shards.keys())
         else:
             self._release(worker, set(worker.shards))
-            self.run(ownership.unregister(self.store.connection, worker.worker_id))
+            self.run(leases.unregister(self.store.connection, worker.worker_id))
             self.model.unregister(worker.worker_id)
             self.workers.remove(worker)
 
@@ -151,7 +151,7 @@ class Owning(Looking):
         assert {found.worker: found.mark for found in known} == self.model.neighbours(HERE.machine, HERE.namespaces)
         ended = self.run(neighbours.end_leases(self.store.connection, HERE, [dead]))
         assert set(ended) == self.model.end_leases([dead.worker], HERE.machine, HERE.namespaces)
-        assert self.run(ownership.renew(self.store.connection, dead.worker, TTL_SECONDS)) is None
+        assert self.run(leases.renew(self.store.connection, dead.worker, TTL_SECONDS)) is None
         assert not self.model.is_alive(dead.worker)
 
     @rule(which=WHICH, is_forged=st.booleans())
@@ -166,7 +166,7 @@ class Owning(Looking):
             if not stale:
                 return
             worker_id, shard, owned = pick(stale, which)
-        self.run(ownership.release(self.store.connection, worker_id, {shard: owned}))
+        self.run(leases.release(self.store.connection, worker_id, {shard: owned}))
         assert not self.model.release(worker_id, {shard: owned})
 
     def can_take(self, worker: Worker) -> bool:
@@ -175,16 +175,16 @@ class Owning(Looking):
     def _register(self, worker: Worker, ttl_seconds: int) -> None:
         """Under a new id, as the process that it was before."""
         new_id, mark = worker.worker_id, worker.mark
-        registered_at = self.run(ownership.register(self.store.connection, new_id, ttl_seconds, mark=mark))
+        registered_at = self.run(leases.register(self.store.connection, new_id, ttl_seconds, mark=mark))
         assert registered_at == self.model.now
         self.model.register(new_id, ttl_seconds, mark)
-        self.run(ownership.forget_dead(self.store.connection))
+        self.run(leases.forget_dead(self.store.connection))
         self.model.forget_dead()
 
     def _beat(self, worker: Worker) -> None:
-        """As engine/ownership.py: renews the lease, or begins anew; then brings memory and table into agreement."""
+        """As engine/leases.py: renews the lease, or begins anew; then brings memory and table into agreement."""
         renewed = self.run(
-            ownership.renew(self.store.connection, worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
+            leases.renew(self.store.connection, worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
         )
         until = self.model.renew(worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
         assert renewed == (None if until is None else self.model.now)
@@ -192,7 +192,7 @@ class Owning(Looking):
             self._lose(worker, set(worker.shards))
             worker.worker_id = new_worker()
             self._register(worker, TTL_SECONDS)
-        epochs = self.run(ownership.owned_epochs(self.store.connection, worker.worker_id))
+        epochs = self.run(leases.owned_epochs(self.store.connection, worker.worker_id))
         assert epochs == self.model.owned(worker.worker_id)
         self._lose(worker, worker.shards.keys() - epochs.keys())
         self._readopt(worker, {s for s, epoch in epochs.items() if epochs_of(worker.shards).get(s) != epoch})
@@ -202,7 +202,7 @@ class Owning(Looking):
         unwanted = {shard: self.model.shards[shard].owner for shard in set(self.model.takeable()) - set(shards)}
         if unwanted:
             self.store.sql(LEND, self.rest, list(unwanted))
-        taken = self.run(ownership.take(self.store.connection, worker.worker_id, len(SHARDS)))
+        taken = self.run(leases.take(self.store.connection, worker.worker_id, len(SHARDS)))
         for shard, owner in unwanted.items():
             self.store.sql(LEND, owner, [shard])
         assert taken == self._owned_as(self.model.take(worker.worker_id, shards))
@@ -211,7 +211,7 @@ class Owning(Looking):
         self._own(worker, taken)
 
     def _readopt(self, worker: Worker, shards: Collection[int]) -> None:
-        readopted = self.run(ownership.readopt(self.store.connection, worker.worker_id, shards))
+        readopted = self.run(leases.readopt(self.store.connection, worker.worker_id, shards))
         epochs = self.model.readopt(worker.worker_id, shards)
         last_seqs = self.model.last_seqs(epochs)
         assert readopted == {shard: OwnedShard(epoch, last_seqs[shard]) for shard, epoch in epochs.items()}
@@ -238,7 +238,7 @@ class Owning(Looking):
 
     def _release(self, worker: Worker, shards: Collection[int]) -> None:
         given = {shard: worker.shards[shard] for shard in shards}
-        self.run(ownership.release(self.store.connection, worker.worker_id, given))
+        self.run(leases.release(self.store.connection, worker.worker_id, given))
         self.model.release(worker.worker_id, given)
         self._lose(worker, shards)
 

@@ -29,7 +29,7 @@ from webhook_grpc.store.lists.deliveries import DeliveryKey, list_deliveries
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.outbox import commands, execution
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 
 TYPES: Final = ("job.completed", "job.failed", "alert.triggered")
 FATES: Final = (
@@ -46,11 +46,11 @@ class Owner:
         self._database = database
         self._connection = connection
         self._worker = new_worker()
-        self._shards: dict[int, ownership.OwnedShard] = {}
+        self._shards: dict[int, leases.OwnedShard] = {}
 
     async def start(self) -> None:
-        await ownership.register(self._connection, self._worker, 60)
-        self._shards = await ownership.take(self._connection, self._worker, 64)
+        await leases.register(self._connection, self._worker, 60)
+        self._shards = await leases.take(self._connection, self._worker, 64)
 
     async def meet(self, delivery: PendingDelivery, fate: str) -> None:
         """Makes a fate of FATES of an untried delivery."""

@@ -15,7 +15,7 @@ from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.outbox import due
 from webhook_grpc.store.outbox.due import FetchRequest
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -41,8 +41,8 @@ async def test_a_delivery_that_expires_while_it_waits_for_a_retry_is_listed_once
 ) -> None:
     await new_webhook(database)
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    shards = await ownership.take(connection, worker, 64)
+    await leases.register(connection, worker, 60)
+    shards = await leases.take(connection, worker, 64)
     [delivery] = pending(await publish(connection, new_event()))
     answer = await settle(connection, worker, shards, [to_retry(delivery, seconds=0)])
     shards[delivery.shard].last_seq = answer.last_seqs[delivery.shard]

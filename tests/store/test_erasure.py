@@ -40,7 +40,7 @@ from webhook_grpc.store.lists.deliveries import DELIVERIES_START, list_deliverie
 from webhook_grpc.store.lists.pages import PageBounds
 from webhook_grpc.store.log import feed, lookup
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 from webhook_grpc.store.registry import tokens
 from webhook_grpc.store.upkeep import erasure
 from webhook_grpc.store.upkeep.erasure import Erasure, ErasureProgress
@@ -59,8 +59,8 @@ class Owner:
         self._worker = new_worker()
 
     async def start(self) -> Owner:
-        await ownership.register(self._connection, self._worker, 60)
-        self._shards = await ownership.take(self._connection, self._worker, 64)
+        await leases.register(self._connection, self._worker, 60)
+        self._shards = await leases.take(self._connection, self._worker, 64)
         return self
 
     async def settle(self, *batch: Settlement) -> None:

@@ -46,8 +46,8 @@ from webhook_grpc.store.outbox import (
 )
 from webhook_grpc.store.outbox.due import FetchRequest
 from webhook_grpc.store.outbox.execution import ExecuteAnswer
-from webhook_grpc.store.ownership import ownership
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership import leases
+from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import webhooks
 
 
@@ -61,8 +61,8 @@ class Owner:
         self.shards: dict[int, OwnedShard] = {}
 
     async def start(self) -> None:
-        await ownership.register(self.connection, self.worker, 60)
-        self.shards = await ownership.take(self.connection, self.worker, 64)
+        await leases.register(self.connection, self.worker, 60)
+        self.shards = await leases.take(self.connection, self.worker, 64)
 
     async def waiting(self) -> list[Command]:
         return await commands.waiting(self.connection, ALL_SHARDS, 100)

@@ -28,8 +28,8 @@ from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import explain, lookup
 from webhook_grpc.store.outbox import paces
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership import leases
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 
 class Owner:
@@ -50,8 +50,8 @@ class Owner:
 @pytest.fixture
 async def owner(connection: LoopConnection) -> Owner:
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    return Owner(connection, worker, await ownership.take(connection, worker, 64))
+    await leases.register(connection, worker, 60)
+    return Owner(connection, worker, await leases.take(connection, worker, 64))
 
 
 async def published(database: Database, connection: LoopConnection) -> tuple[Event, dict[int, PendingDelivery]]:

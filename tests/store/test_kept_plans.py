@@ -10,7 +10,7 @@ from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.connection.session import Pooling
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 
 ROUNDS = 8  # the driver prepares a statement when it comes for the sixth time
 PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement ~ %s"
@@ -21,8 +21,8 @@ async def test_one_event_is_stored_and_settled_by_kept_plans(
 ) -> None:
     webhook_id = await new_webhook(database)
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    shards = await ownership.take(connection, worker, 64)
+    await leases.register(connection, worker, 60)
+    shards = await leases.take(connection, worker, 64)
     settling = LoopConnection(database.options, "settle")
     for _ in range(ROUNDS):
         [delivery] = pending(await publish(connection, new_event()))

@@ -14,7 +14,7 @@ from webhook_grpc.domain.throttle import Slowdown
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox import paces
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 
 ILL = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 1, 60.0, 900.0, Slowdown(300.0, 2.5, 10.0))
 WELL_CLOSED = SavedHealth(BreakerState.CLOSED, 0.0, 0, 90.0, 5, 0, None)
@@ -26,8 +26,8 @@ SLOWED = SavedHealth(BreakerState.CLOSED, 0.0, 0, None, 0, 0, None, 0.0, Slowdow
 async def owner(connection: LoopConnection) -> UUID:
     """The owner of all shards."""
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    await ownership.take(connection, worker, 64)
+    await leases.register(connection, worker, 60)
+    await leases.take(connection, worker, 64)
     return worker
 
 
@@ -126,8 +126,8 @@ async def test_a_success_counts_only_if_it_came_after_the_failures_that_were_sav
 ) -> None:
     webhook_id = await new_webhook(database)
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    shards = await ownership.take(connection, worker, 64)
+    await leases.register(connection, worker, 60)
+    shards = await leases.take(connection, worker, 64)
     [delivery] = pending(await publish(connection, new_event()))
     await settle(connection, worker, shards, [succeeded(delivery)])
     postgres.rows(

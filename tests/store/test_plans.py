@@ -38,8 +38,8 @@ from webhook_grpc.store.outbox import (
     publishing,
     settlement,
 )
-from webhook_grpc.store.ownership import ownership
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership import leases
+from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import census
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
@@ -275,9 +275,9 @@ CASES: Final[Mapping[str, Case]] = {
     "ask": Case(commands.INSERT_COMMAND, commanded, 20, 50, sizes=(1,)),
     "ask once": Case(commands.INSERT_COMMAND_ONCE, commanded, 20, 50, sizes=(1,)),
     "ask for a test": Case(commands.INSERT_TEST, commanded, 20, 50, sizes=(1,)),
-    "heartbeat": Case(ownership.RENEW_LEASE, shards, 10, 20, sizes=(1,)),
-    "count processes": Case(ownership.COUNT_LIVE_WORKERS, shards, 0, 0, sizes=(1,)),
-    "own": Case(ownership.SELECT_OWNED_SHARDS, shards, 0, 0, once=200, sizes=(1,)),
+    "heartbeat": Case(leases.RENEW_LEASE, shards, 10, 20, sizes=(1,)),
+    "count processes": Case(leases.COUNT_LIVE_WORKERS, shards, 0, 0, sizes=(1,)),
+    "own": Case(leases.SELECT_OWNED_SHARDS, shards, 0, 0, once=200, sizes=(1,)),
 }
 # Behind a transaction pooler our sessions can't have `enable_bitmapscan = off`. There, if all the queue is of one
 # webhook and was analysed while it was drained, what is due of it is sorted for each look; see decision 19.

@@ -29,7 +29,7 @@ from tests.support.store import (
 from webhook_grpc.domain.model import Published, WebhookStatus
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
@@ -202,8 +202,8 @@ async def test_an_open_transaction_keeps_nobody_from_changing_webhooks_settling_
     with psycopg.connect(postgres.url, autocommit=True) as admin:
         admin.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(name)))
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    shards = await ownership.take(connection, worker, 64)
+    await leases.register(connection, worker, 60)
+    shards = await leases.take(connection, worker, 64)
     publish_event(app, request_id="r")
 
     [webhook] = await webhooks.list_page(database, CUSTOMER, [], 2**62, 10)

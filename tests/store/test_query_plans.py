@@ -24,7 +24,7 @@ from webhook_grpc.store.audit import entry_parameters
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
 from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import census, own_headers, resealing, secret_keys, signing_keys, url_queries, webhooks
 from webhook_grpc.store.replays import progress, rows, selection
 from webhook_grpc.store.schema.partitions import ensure_partitions

@@ -31,7 +31,7 @@ from webhook_grpc.store.clock import look_at_clock
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 from webhook_grpc.store.schema.partitions import day_of, partition_name
 from webhook_grpc.store.upkeep import retention
 
@@ -127,8 +127,8 @@ async def test_the_log_of_a_quiet_shard_goes_on_where_it_ended(
 
     assert postgres.rows("SELECT count(*) FROM attempts") == [(0,)]
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    owned = await ownership.take(connection, worker, 64)
+    await leases.register(connection, worker, 60)
+    owned = await leases.take(connection, worker, 64)
     [delivery] = pending(await publish(connection, new_event()))
     await settle(connection, worker, owned, [succeeded(delivery)])
     assert postgres.rows("SELECT shard, seq FROM attempts") == [(shard, 4)]

@@ -14,8 +14,8 @@ from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox.settlement import settle
-from webhook_grpc.store.ownership import ownership
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership import leases
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 pytestmark = pytest.mark.fast
 
@@ -40,8 +40,8 @@ class Owner:
 @pytest.fixture
 async def owner(connection: LoopConnection) -> Owner:
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    return Owner(worker, await ownership.take(connection, worker, 64), connection)
+    await leases.register(connection, worker, 60)
+    return Owner(worker, await leases.take(connection, worker, 64), connection)
 
 
 @pytest.fixture
@@ -101,8 +101,8 @@ async def test_a_process_whose_shard_was_taken_settles_nothing(
 ) -> None:
     postgres.rows("UPDATE workers SET lease_until = now() - interval '1 second'")
     heir = new_worker()
-    await ownership.register(connection, heir, 60)
-    assert len(await ownership.take(connection, heir, 64)) == 64
+    await leases.register(connection, heir, 60)
+    assert len(await leases.take(connection, heir, 64)) == 64
     assert not await owner.settle(*map(succeeded, deliveries))
     assert postgres.rows(LOG) == []
     assert postgres.rows("SELECT count(*) FROM deliveries") == [(6,)]
@@ -111,7 +111,7 @@ async def test_a_process_whose_shard_was_taken_settles_nothing(
 async def test_a_process_that_gave_its_shards_back_settles_nothing(
     owner: Owner, deliveries: list[PendingDelivery], postgres: TestPostgres, connection: LoopConnection
 ) -> None:
-    await ownership.release(connection, owner.worker, owner.shards)
+    await leases.release(connection, owner.worker, owner.shards)
     assert not await owner.settle(*map(succeeded, deliveries))
     assert postgres.rows(LOG) == []
 
@@ -129,7 +129,7 @@ async def test_after_readoption_the_statement_of_the_old_epoch_is_dead_and_seq_g
 ) -> None:
     assert await owner.settle(succeeded(deliveries[0]))
     old = dict(owner.shards)
-    owner.shards = await ownership.readopt(connection, owner.worker, list(owner.shards))
+    owner.shards = await leases.readopt(connection, owner.worker, list(owner.shards))
     answer = await settle(connection, owner.worker, old, [succeeded(deliveries[1])])
     assert not answer.ours
     assert await owner.settle(*map(succeeded, deliveries))

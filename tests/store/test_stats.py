@@ -20,7 +20,7 @@ from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import stats
 from webhook_grpc.store.log.stats import WindowNumbers
 from webhook_grpc.store.outbox import paces
-from webhook_grpc.store.ownership import ownership
+from webhook_grpc.store.ownership import leases
 
 WEBHOOK_ID = 7
 START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
@@ -254,8 +254,8 @@ async def test_of_a_large_backlog_what_is_due_first_is_counted(
 async def test_health_is_what_was_saved_and_well_without_a_row(database: Database, connection: LoopConnection) -> None:
     assert (await stats.backlog(database, WEBHOOK_ID)).health == ReceiverHealth()
     worker = new_worker()
-    await ownership.register(connection, worker, 60)
-    await ownership.take(connection, worker, 64)
+    await leases.register(connection, worker, 60)
+    await leases.take(connection, worker, 64)
     saved = SavedHealth(BreakerState.OPEN, 1800.0, 4, 7200.0, 33, 0, None, 900.0)
     await paces.save(connection, worker, {WEBHOOK_ID: saved}, [])
     found = await stats.backlog(database, WEBHOOK_ID)

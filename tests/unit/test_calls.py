@@ -29,7 +29,8 @@ from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits
-from webhook_grpc.server.auth import Authenticator, no_certificate, token_hash
+from webhook_grpc.server.auth import Authenticator, no_certificate
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.server.calls import CallLimits, CallListener, Calls
 from webhook_grpc.settings import Token
 from webhook_grpc.store.clock import DatabaseClock

@@ -15,7 +15,7 @@ from webhook_grpc.engine.queue.intake import Expectation, Intake
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.engine.shards import Shards
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 SHARD = shard_of(1)
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.model import AttemptResult, DisableReason, Outcome
-from webhook_grpc.domain.pace import DisablePolicy, FailureRecord, Pace, PacePolicy, SavedHealth, Signal, signal_of
+from webhook_grpc.domain.disabling import DisablePolicy, FailureRecord
+from webhook_grpc.domain.pace import Pace, PacePolicy, SavedHealth, Signal, signal_of
 from webhook_grpc.domain.throttle import Slowdown
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

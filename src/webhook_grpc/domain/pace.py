@@ -13,11 +13,11 @@ from enum import Enum, auto
 from typing import Final
 
 from .breaker import Breaker, BreakerPolicy, BreakerState
+from .disabling import DisablePolicy, FailureRecord
 from .model import AttemptResult, DisableReason, Outcome
 from .throttle import Slowdown, Throttle
 
 HOUR: Final = 3600.0
-_COUNT_MAX: Final = 1_000_000
 _USEFUL_MAX: Final = 1_000_000
 _FAR_AHEAD_SECONDS: Final = 2.0  # how much of a limited webhook's backlog is worth holding in memory
 
@@ -49,16 +49,6 @@ def signal_of(result: AttemptResult) -> Signal:
             if status == 429:
                 return Signal.OVERLOADED
             return Signal.DOWN if status >= 500 else Signal.REFUSING
-
-
-@dataclass(frozen=True, slots=True)
-class DisablePolicy:
-    """When a webhook is disabled: after days of nothing but failures, or when its address is a blocked one."""
-
-    failing_seconds: float = 5 * 24 * HOUR
-    failures_min: int = 20
-    blocked_count: int = 3
-    blocked_apart_seconds: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,41 +86,6 @@ class ReceiverHealth:
     failing_since: datetime | None = None
     hold_until: datetime | None = None
     throttled_until: datetime | None = None
-
-
-@dataclass(slots=True)
-class FailureRecord:
-    """The failures since the last success."""
-
-    failing_since: float | None = None
-    failure_count: int = 0
-    blocked_count: int = 0
-    blocked_at: float | None = None
-
-    @property
-    def has_any(self) -> bool:
-        """Returns whether there is a failure."""
-        return self.failure_count > 0 or self.blocked_count > 0 or self.failing_since is not None
-
-    def failed(self, now: float) -> None:
-        """Counts a failure."""
-        if self.failing_since is None:
-            self.failing_since = now
-        self.failure_count = min(self.failure_count + 1, _COUNT_MAX)
-
-    def blocked(self, now: float, apart_seconds: float) -> None:
-        """Counts a blocked address. Those in quick succession count once: a name may be wrong for a moment."""
-        if self.blocked_at is None or now - self.blocked_at >= apart_seconds:
-            self.blocked_count += 1
-            self.blocked_at = now
-
-    def verdict(self, policy: DisablePolicy, now: float) -> DisableReason | None:
-        """Returns why the webhook should be disabled, None if it should not."""
-        if self.blocked_count >= policy.blocked_count:
-            return DisableReason.BLOCKED
-        if self.failing_since is None or self.failure_count < policy.failures_min:
-            return None
-        return DisableReason.FAILING if now - self.failing_since >= policy.failing_seconds else None
 
 
 class Pace:

@@ -90,3 +90,8 @@ def parts_of(token: bytes) -> tuple[int, bytes] | None:
 def hash_of(secret: bytes) -> bytes:
     """Returns what is stored of a secret: its SHA-256."""
     return hashlib.sha256(secret).digest()
+
+
+def token_hash(token: str | bytes) -> str:
+    """Returns the form in which a whole token is configured (WEBHOOK_TOKENS): the SHA-256 of its text, in hexadecimal."""
+    return hashlib.sha256(token.encode("utf-8") if isinstance(token, str) else token).hexdigest()

@@ -34,8 +34,8 @@ from webhook_grpc.domain.progress import LEASE, SHARDS, Cause, Service
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import LoopConnection
-from webhook_grpc.store.ownership import ownership as store
-from webhook_grpc.store.ownership.ownership import Free, Live, OwnedShard
+from webhook_grpc.store.ownership import leases as store
+from webhook_grpc.store.ownership.leases import Free, Live, OwnedShard
 
 from .shards import Shards
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from uuid import UUID
 
 from webhook_grpc.store.ownership.marks import ProcessMark
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 _NO_WORKER = UUID(int=0)
 

@@ -1,1 +1,4 @@
-"""What happens around every call, and the doors: a folder for each transport that calls come by."""
+"""What happens around every call (who calls, what is admitted, its line in the log), and the doors.
+
+A door is a folder for each transport that calls come by.
+"""

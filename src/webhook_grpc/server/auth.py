@@ -5,7 +5,6 @@ Of each token only the SHA-256 is known here, of configured and of stored ones.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ from webhook_grpc.domain.access import ANONYMOUS, PERMISSIONS_OF_ROLES, Caller
 from webhook_grpc.domain.access_tokens import claims_in
 from webhook_grpc.domain.errors import Unauthenticated
 from webhook_grpc.domain.sealing import Sealer
-from webhook_grpc.domain.tokens import StoredToken, hash_of, parts_of
+from webhook_grpc.domain.tokens import StoredToken, hash_of, parts_of, token_hash
 from webhook_grpc.settings import ClientSan, Token
 
 CertificateNames = Callable[[], Collection[str]]
@@ -107,7 +106,7 @@ class Authenticator:
 
     def _of_configured(self, token: bytes) -> Caller | None:
         # Found by its hash: how long that takes depends on the hash, which nobody can choose, and not on the token.
-        found = self._tokens.get(hashlib.sha256(token).hexdigest())
+        found = self._tokens.get(token_hash(token))
         if found is None:
             return None
         customers = None if found.customer_id is None else frozenset((found.customer_id,))
@@ -153,8 +152,3 @@ def _token_of(authorization: str | bytes) -> bytes:
     if not token.strip():
         raise Unauthenticated("TOKEN_INVALID", "`authorization` must be `Bearer` and the token; it lacks the token")
     return token.strip()
-
-
-def token_hash(secret: str) -> str:
-    """Returns the form in which a token is configured: the SHA-256 of its text, in hexadecimal."""
-    return hashlib.sha256(secret.encode("utf-8")).hexdigest()

@@ -14,7 +14,7 @@ from webhook_grpc.domain.model import Danger, NewEvent, PendingDelivery
 from webhook_grpc.store import clock
 from webhook_grpc.store.outbox import danger, expiry, misdated, publishing
 from webhook_grpc.store.outbox import due as due_rows
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .statements import Params, Row, Statement, reads, rows_of, writes
 from .stored import EPOCH, Stored

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
-from webhook_grpc.store.ownership import neighbours, ownership, suspects
+from webhook_grpc.store.ownership import leases, neighbours, suspects
 from webhook_grpc.store.ownership.marks import ProcessMark
 
 from .statements import Params, Row, Statement, fence_of, reads, writes
@@ -22,18 +22,18 @@ class Ownership:
 
     def statements(self) -> dict[str, Statement]:
         return {
-            ownership.INSERT_WORKER: writes(self._register),
-            ownership.DELETE_DEAD_WORKERS: writes(self._forget_dead),
-            ownership.RENEW_LEASE: writes(self._renew),
-            ownership.COUNT_LIVE_WORKERS: reads(lambda _: [self.stored.model.count_live()]),
-            ownership.COUNT_FREE_SHARDS: reads(lambda _: [self.stored.model.count_free()]),
-            ownership.SELECT_OWNED_SHARDS: reads(lambda params: [*self.stored.model.owned(params["worker"]).items()]),
-            ownership.TAKE_SHARDS: writes(self._take),
-            ownership.READOPT_SHARDS: writes(self._readopt),
-            ownership.SELECT_IS_STANDBY: reads(lambda _: [(False,)]),
-            ownership.SELECT_LAST_SEQS: reads(lambda params: [*self.stored.model.last_seqs(params["shards"]).items()]),
-            ownership.RELEASE_SHARDS: writes(self._release),
-            ownership.DELETE_WORKER: writes(self._unregister),
+            leases.INSERT_WORKER: writes(self._register),
+            leases.DELETE_DEAD_WORKERS: writes(self._forget_dead),
+            leases.RENEW_LEASE: writes(self._renew),
+            leases.COUNT_LIVE_WORKERS: reads(lambda _: [self.stored.model.count_live()]),
+            leases.COUNT_FREE_SHARDS: reads(lambda _: [self.stored.model.count_free()]),
+            leases.SELECT_OWNED_SHARDS: reads(lambda params: [*self.stored.model.owned(params["worker"]).items()]),
+            leases.TAKE_SHARDS: writes(self._take),
+            leases.READOPT_SHARDS: writes(self._readopt),
+            leases.SELECT_IS_STANDBY: reads(lambda _: [(False,)]),
+            leases.SELECT_LAST_SEQS: reads(lambda params: [*self.stored.model.last_seqs(params["shards"]).items()]),
+            leases.RELEASE_SHARDS: writes(self._release),
+            leases.DELETE_WORKER: writes(self._unregister),
             neighbours.SELECT_NEIGHBOURS: reads(self._neighbours),
             neighbours.END_LEASES: writes(self._end_leases),
             suspects.SET_ISOLATED_DELIVERY: writes(self._isolate),

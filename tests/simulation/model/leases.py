@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from webhook_grpc.store.ownership.marks import ProcessMark
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .rows import Key, ShardRow, WorkerRow
 from .tables import Tables
@@ -18,7 +18,7 @@ _BACK: Final = timedelta(minutes=10)
 
 
 class Leases(Tables):
-    """The statements of `store/ownership/ownership.py`, `neighbours.py` and `suspects.py` beside it."""
+    """The statements of `store/ownership/leases.py`, `neighbours.py` and `suspects.py` beside it."""
 
     def register(self, worker: UUID, ttl_seconds: float, mark: ProcessMark | None = None) -> datetime:
         """Returns when the lease ends."""

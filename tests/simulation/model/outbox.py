@@ -8,7 +8,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Danger, NewEvent, PendingDelivery, WebhookStatus
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .rows import TAKING, EventRow, Key, OutboxRow, PublishAnswer
 from .tables import Tables

@@ -11,7 +11,7 @@ from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import AttemptResult, Danger, DeliveryStatus, Trigger
 from webhook_grpc.domain.settlement import Settlement
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .leases import Leases
 from .outbox import Outbox

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import DeliveryStatus, Webhook
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .rows import (
     SHARDS,

@@ -1,1 +1,1 @@
-"""Who may call: tokens of both kinds, the audit of what they did, and the deletion of a customer."""
+"""Who may call: stored and signed tokens, the audit of what they did, and the deletion of a customer."""

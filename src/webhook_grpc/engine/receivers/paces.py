@@ -14,7 +14,8 @@ from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Webhook, WebhookStatus
-from webhook_grpc.domain.pace import FailureRecord, Pace, PacePolicy, SavedHealth
+from webhook_grpc.domain.disabling import FailureRecord
+from webhook_grpc.domain.pace import Pace, PacePolicy, SavedHealth
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.connection.failures import watched

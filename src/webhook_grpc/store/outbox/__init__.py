@@ -1,1 +1,1 @@
-"""What is still to be delivered, every way in which that changes, and which process delivers it, with its own notes."""
+"""What is still to be delivered, and all that changes it: publishing, settling, expiry, commands; what engines note of it."""

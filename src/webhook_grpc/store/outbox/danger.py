@@ -9,7 +9,7 @@ from uuid import UUID
 from webhook_grpc.domain.model import Danger, PendingDelivery
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.ownership.fence import shards_still_owned
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 # Only while the shard is ours at our epoch. Without a lock: a mark that comes too late costs one attempt, no delivery.
 # Rows are looked up by their keys and marked by their places, as in SETTLE.

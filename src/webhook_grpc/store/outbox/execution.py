@@ -17,7 +17,7 @@ from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 from webhook_grpc.store.ownership.fence import FENCE, fence_parameters
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 # A delivery is found as log/rows.py says. A command that does not fit how its delivery stands does nothing: a restart
 # of a pending one, a cancellation of one that has ended, a restart for a webhook that is disabled or deleted. The

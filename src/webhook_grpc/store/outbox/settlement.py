@@ -20,7 +20,7 @@ from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 from webhook_grpc.store.ownership.fence import FENCE, fence_parameters
-from webhook_grpc.store.ownership.ownership import OwnedShard
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 # Retry times are given in seconds from now: only the database's clock decides when something is due. Every delivery is
 # looked up by its key and deleted by its place, so that no estimate of the size of the queue makes this read the queue;

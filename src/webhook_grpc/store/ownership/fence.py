@@ -12,7 +12,7 @@ from uuid import UUID
 
 from webhook_grpc.store.connection import arrays
 
-from .ownership import OwnedShard
+from .leases import OwnedShard
 
 
 def shards_still_owned(shards: LiteralString, epochs: LiteralString) -> LiteralString:
