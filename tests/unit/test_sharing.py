@@ -24,7 +24,7 @@ from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.model import Attempt, Delivery, DeliveryStatus, FailureReason, Outcome, Trigger
 from webhook_grpc.hub.log.batches import SHARED_MAX, Batch
-from webhook_grpc.server.grpc.serving import ENTRIES
+from webhook_grpc.server.grpc.exchange import ENTRIES
 from webhook_grpc.server.http.json.writing import LEFT_OUT_BY_STREAMS, NOTHING, plain
 from webhook_grpc.server.http.live import form_of, shown_with
 from webhook_grpc.store.log.rows import Change

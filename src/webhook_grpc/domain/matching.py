@@ -1,8 +1,9 @@
-"""Which webhooks an event goes to.
+"""Which patterns an event type matches; the lookup of webhooks is a part of publishing (store/outbox/publishing.py).
 
 A pattern is an exact type (`job.completed`), a prefix (`job.*`: anything below `job.`, at any depth), or `*`. An event
 matches a webhook when any of `patterns_matching(event_type)` stands among the webhook's patterns; the store asks
-Postgres the same question with an array overlap, so this function is the only place that knows what a prefix is.
+Postgres the same question with an array overlap. What a prefix is, the SQL function `event_patterns` (for publishing in
+a transaction of one's own) says once more.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two signatures of a delivery.
+"""The two signatures of a delivery, and the headers that carry them.
 
 `X-Webhook-Signature: sha256=<hex>` is HMAC-SHA256 over the body alone, keyed with the UTF-8 bytes of the secret exactly
 as it was shown: what most hand-written receivers check (the form of GitHub's X-Hub-Signature-256). It cannot stop a

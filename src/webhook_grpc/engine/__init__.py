@@ -1,1 +1,4 @@
-"""The delivery engine: own shards, find what is due, send it, settle it. Knows the store, not the API."""
+"""The delivery engine: own shards (ownership.py renews the lease), find what is due, send it, settle it.
+
+Knows the store, not the API.
+"""

@@ -25,7 +25,7 @@ from .health import SERVICE as HEALTH_SERVICE
 from .health import Health
 from .reflection import SERVICES as REFLECTION_SERVICES
 from .reflection import Catalogue, Reflection, ReflectionAccess
-from .serving import rpc_handler
+from .exchange import rpc_handler
 from .wake_ups import read_together
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name

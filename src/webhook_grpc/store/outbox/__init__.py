@@ -1,1 +1,1 @@
-"""What is still to be delivered, and all that changes it: publishing, settling, expiry, commands; what engines note of it."""
+"""What is still to be delivered, and all that changes it: publishing (which finds the webhooks, too), settling, expiry, commands."""

@@ -1,4 +1,7 @@
-"""Publishes events: one statement stores many events and their deliveries, on disk before they are acknowledged."""
+"""Publishes events: one statement stores many events and their deliveries, on disk before they are acknowledged.
+
+The SQL function `publish_event` does the same in a transaction of a caller of its own (migration 4).
+"""
 
 from __future__ import annotations
 
