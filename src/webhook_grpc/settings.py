@@ -26,7 +26,19 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from webhook_grpc.domain import breaker, disabling, egress, pace, progress, proxy, ramp, restarts, retention, retry, sealing
+from webhook_grpc.domain import (
+    breaker,
+    disabling,
+    egress,
+    pace,
+    progress,
+    proxy,
+    ramp,
+    restarts,
+    retention,
+    retry,
+    sealing,
+)
 from webhook_grpc.domain.access import Permission, Role, name_of
 from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.domain.ids import INT64_MAX
@@ -37,7 +49,7 @@ _Kind = TypeVar("_Kind", bound=BaseSettings)
 PREFIX: Final = "WEBHOOK_"
 _CustomerId = Annotated[int, Field(gt=0, le=INT64_MAX)]
 _CallerName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]  # the database keeps it
-_BREAKER: Final = breaker.BreakerPolicy()  # the policies name their numbers: what is here says how far they may be moved
+_BREAKER: Final = breaker.BreakerPolicy()  # policies have their numbers; settings say how far they may be moved
 _DISABLE: Final = disabling.DisablePolicy()
 _PACE: Final = pace.PacePolicy()
 _SCHEMA: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")

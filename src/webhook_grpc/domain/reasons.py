@@ -1,7 +1,8 @@
 """Every reason that an error can have: its kind, and what to do about it. docs/errors.md is written from this table.
 
-What a caller reads beside the reason stands where the error is raised. The kind decides the code (`api/codes.py`), and code and reason decide the status over HTTP. That the table has what the
-source raises, and nothing else, is a test: tests/unit/test_reasons.py.
+What a caller reads beside the reason stands where the error is raised. The kind decides the code (`api/codes.py`), and
+code and reason decide the status over HTTP. That the table has what the source raises, and nothing else, is a test:
+tests/unit/test_reasons.py.
 """
 
 from __future__ import annotations

@@ -93,5 +93,5 @@ def hash_of(secret: bytes) -> bytes:
 
 
 def token_hash(token: str | bytes) -> str:
-    """Returns the form in which a whole token is configured (WEBHOOK_TOKENS): the SHA-256 of its text, in hexadecimal."""
+    """Returns the form in which a whole token is configured (WEBHOOK_TOKENS): its SHA-256, in hexadecimal."""
     return hashlib.sha256(token.encode("utf-8") if isinstance(token, str) else token).hexdigest()

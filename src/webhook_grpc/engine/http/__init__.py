@@ -1,4 +1,4 @@
-"""The HTTP client: one request, one typed result, and the guards around it; dialling.py decides which address is dialled.
+"""The HTTP client: one request, one typed result, and the guards around it (dialling.py: which address).
 
 The only place that imports httptools.
 """

@@ -1,1 +1,4 @@
-"""What is still to be delivered, and all that changes it: publishing (which finds the webhooks, too), settling, expiry, commands."""
+"""What is still to be delivered, and all that changes it: publishing, settling, expiry, commands.
+
+Publishing also finds the webhooks that an event goes to.
+"""
