@@ -34,8 +34,8 @@ from tests.support.full import in_full
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from tests.support.tokens import SEALER, NoTokens
 from webhook_grpc.domain.errors import Unauthenticated
-from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.domain.tokens import token_hash
+from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.settings import Permission, Token
 
 pytestmark = pytest.mark.fast

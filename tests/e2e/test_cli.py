@@ -33,8 +33,8 @@ from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.cli import main
 from webhook_grpc.commands.examples import HELP_NAMES
 from webhook_grpc.domain.sealing import key_id_of, key_id_text
-from webhook_grpc.process.banner import URL
 from webhook_grpc.domain.tokens import token_hash
+from webhook_grpc.process.banner import URL
 from webhook_grpc.settings import decode_secret_key
 from webhook_grpc.store.schema.migration_files import migration_names
 

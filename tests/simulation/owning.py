@@ -16,9 +16,9 @@ from tests.support.store import new_worker
 from webhook_grpc.domain.model import PendingDelivery
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.ownership import leases, neighbours
+from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.ownership.marks import ProcessMark
 from webhook_grpc.store.ownership.neighbours import Neighbour
-from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .looking import USED_SHARDS, WHICH, Looking, pick
 from .model.rows import SHARDS, Key, ShardRow
@@ -183,9 +183,7 @@ class Owning(Looking):
 
     def _beat(self, worker: Worker) -> None:
         """As engine/leases.py: renews the lease, or begins anew; then brings memory and table into agreement."""
-        renewed = self.run(
-            leases.renew(self.store.connection, worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
-        )
+        renewed = self.run(leases.renew(self.store.connection, worker.worker_id, TTL_SECONDS, retiring=worker.retiring))
         until = self.model.renew(worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
         assert renewed == (None if until is None else self.model.now)
         if renewed is None:

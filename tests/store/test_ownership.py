@@ -13,9 +13,9 @@ from tests.support.postgres import TestPostgres, connected
 from tests.support.store import new_worker
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.ownership import fence, leases, neighbours
+from webhook_grpc.store.ownership.leases import Free, Live
 from webhook_grpc.store.ownership.marks import ProcessMark
 from webhook_grpc.store.ownership.neighbours import Neighbour
-from webhook_grpc.store.ownership.leases import Free, Live
 
 pytestmark = pytest.mark.fast
 

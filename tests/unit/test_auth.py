@@ -11,8 +11,8 @@ import pytest
 from tests.support.tokens import SEALER, NoTokens
 from webhook_grpc.domain.access import ANONYMOUS, PERMISSIONS_OF_ROLES, Caller, Role
 from webhook_grpc.domain.errors import PermissionDenied, Unauthenticated, Violation
-from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.domain.tokens import token_hash
+from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.settings import ClientSan, Permission, Token
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -27,10 +27,10 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, PermissionDenied, WebhookError, field_invalid
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator, no_certificate
-from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.server.calls import CallLimits, CallListener, Calls
 from webhook_grpc.settings import Token
 from webhook_grpc.store.clock import DatabaseClock

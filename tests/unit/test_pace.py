@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from webhook_grpc.domain.breaker import BreakerState
-from webhook_grpc.domain.model import AttemptResult, DisableReason, Outcome
 from webhook_grpc.domain.disabling import DisablePolicy, FailureRecord
+from webhook_grpc.domain.model import AttemptResult, DisableReason, Outcome
 from webhook_grpc.domain.pace import Pace, PacePolicy, SavedHealth, Signal, signal_of
 from webhook_grpc.domain.throttle import Slowdown
 

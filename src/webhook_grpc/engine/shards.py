@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from uuid import UUID
 
-from webhook_grpc.store.ownership.marks import ProcessMark
 from webhook_grpc.store.ownership.leases import OwnedShard
+from webhook_grpc.store.ownership.marks import ProcessMark
 
 _NO_WORKER = UUID(int=0)
 

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from webhook_grpc.store.ownership.marks import ProcessMark
 from webhook_grpc.store.ownership.leases import OwnedShard
+from webhook_grpc.store.ownership.marks import ProcessMark
 
 from .rows import Key, ShardRow, WorkerRow
 from .tables import Tables

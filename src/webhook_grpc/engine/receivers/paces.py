@@ -11,10 +11,10 @@ from typing import Final
 import structlog
 
 from webhook_grpc.domain.breaker import BreakerState
+from webhook_grpc.domain.disabling import FailureRecord
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Webhook, WebhookStatus
-from webhook_grpc.domain.disabling import FailureRecord
 from webhook_grpc.domain.pace import Pace, PacePolicy, SavedHealth
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.engine.shards import Shards

@@ -21,11 +21,11 @@ from webhook_grpc.server.certificates import Certificates
 from .accepting import asking
 from .beginnings import Beginnings, Unknown
 from .credentials import credentials
+from .exchange import rpc_handler
 from .health import SERVICE as HEALTH_SERVICE
 from .health import Health
 from .reflection import SERVICES as REFLECTION_SERVICES
 from .reflection import Catalogue, Reflection, ReflectionAccess
-from .exchange import rpc_handler
 from .wake_ups import read_together
 
 SERVICE: Final = service_pb2.DESCRIPTOR.services_by_name["WebhookService"].full_name
