@@ -15,7 +15,6 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +30,7 @@ from webhook_grpc.commands.settings import settings_command
 from webhook_grpc.commands.token_places import TokensFailed
 from webhook_grpc.commands.tokens import tokens_group
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.record import record
 from webhook_grpc.parent.addresses import AddressTaken
 from webhook_grpc.parent.cores import usable_cores
 from webhook_grpc.process.banner import Ports, banner, grpcurl_path
@@ -198,7 +198,7 @@ def _run_as_parent(count: int, settings: Settings, signals: StopSignals, manager
         sys.exit(status)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Process:
     settings: Settings
     conninfo: str

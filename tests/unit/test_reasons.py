@@ -17,7 +17,7 @@ from webhook_grpc.server.http.problem import OWN_REASONS
 
 SOURCE = Path(webhook_grpc.__file__).parent
 FORM = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
-FORMS_OF_VARIABLES = ("WEBHOOK_DATABASE_", "WEBHOOK_GRPC_", "WEBHOOK_HTTP_", "WHK_", "OTEL_", "GRPC_")
+FORMS_OF_VARIABLES = ("WEBHOOK_DATABASE_", "WEBHOOK_GRPC_", "WEBHOOK_HTTP_", "WHK_", "OTEL_", "GRPC_", "PYDANTIC_")
 # What looks like a reason and is none.
 OTHERS = {
     "CERTIFICATE_REQUIRED",  # OpenSSL's

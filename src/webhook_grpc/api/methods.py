@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from google.protobuf.empty_pb2 import Empty
@@ -39,6 +38,7 @@ from webhook_grpc.api.webhooks.signing_keys import SigningKeyMethods
 from webhook_grpc.api.webhooks.stats import StatsMethods
 from webhook_grpc.api.webhooks.webhooks import WebhookMethods
 from webhook_grpc.domain.access import Permission
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.sealed_cursors import PURPOSE as CURSORS
 from webhook_grpc.domain.sealed_cursors import SealedCursors
 from webhook_grpc.domain.sealing import Sealer
@@ -106,7 +106,7 @@ class Methods:
         self.tokens = TokenMethods(database, clock, hints, settings.tokens_max, settings.tokens_per_customer_max)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Method(ABC, Generic[Request, Response]):
     """A row of the table: Unary or Stream."""
 
@@ -132,7 +132,7 @@ class Method(ABC, Generic[Request, Response]):
         """Carries a call out and writes its responses. Raises WebhookError if it is refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unary(Method[Request, Response]):
     """A method of one request and one response."""
 
@@ -145,7 +145,7 @@ class Unary(Method[Request, Response]):
         await write(await self.handler(methods)(request, call))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stream(Method[Request, Response]):
     """A method of one request and any number of responses.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from webhook_grpc.domain.record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Finding:
     """What one check has found; `remedy` is what to do, empty if `detail` says that or nothing is to be done.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.sealing import (
     ENTROPY_BYTES,
     HEAD_BYTES,
@@ -34,7 +34,7 @@ class KeysFailed(Exception):
     """Nothing was done; the message says why, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KeyUse:
     """What one key is needed for. `position` in WEBHOOK_SECRET_KEYS here: the one at 1 seals; None: it is not there."""
 

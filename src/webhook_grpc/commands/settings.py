@@ -12,7 +12,6 @@ import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Final, Literal, get_args, get_origin
 
@@ -24,6 +23,7 @@ from pydantic.fields import FieldInfo
 
 from webhook_grpc import settings as source
 from webhook_grpc.commands.examples import examples
+from webhook_grpc.domain.record import record
 from webhook_grpc.settings import PREFIX, Settings, Token, load_settings
 
 _GROUP: Final = re.compile(r"# --- (.*?) -+$")
@@ -44,7 +44,7 @@ _NOT_SHOWN: Final = frozenset({SecretStr, Token})
 _WIDTH: Final = 100
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Described:
     """A setting: the variable, what it does, its default and what it may be, in words."""
 
@@ -56,7 +56,7 @@ class Described:
     is_secret: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Standing:
     """A setting and its value in an environment; None: it is not shown."""
 

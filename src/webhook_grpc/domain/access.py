@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
 from .errors import PermissionDenied, Violation
+from .record import record
 
 Permission = Literal["read", "publish", "manage", "admin"]
 
@@ -39,7 +39,7 @@ def name_of(kind: str, value: str) -> str:
     return f"{kind}:{value.lower() if kind == 'DNS' else value}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Caller:
     """An authenticated caller. `customer_ids` None: the caller acts for all customers."""
 

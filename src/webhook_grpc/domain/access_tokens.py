@@ -11,13 +11,13 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
 from .access import ALL_PERMISSIONS, Caller, Permission
+from .record import record
 from .sealing import Sealer
 
 LIFE_SECONDS: Final = 3600.0  # unless the caller says otherwise
@@ -27,7 +27,7 @@ LIFE_SECONDS_MAX: Final = 86_400.0
 _FORM: Final = re.compile(rb"wha_([A-Za-z0-9_-]{1,1024})\.([A-Za-z0-9_-]{43})")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AccessClaims:
     """What an access token says. `parent`: the name of the caller that it was made by."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from .record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class AuditEntry:
     """What is noted of one call.
 
@@ -27,7 +28,7 @@ class AuditEntry:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredAuditEntry:
     """An entry as the database has it. Later ones have higher ids, but for those of the same moment."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from .record import record
 from .window import Window
 
 _WINDOW_SLICES: Final = 10
@@ -32,7 +33,7 @@ class BreakerState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BreakerPolicy:
     """When a receiver is taken to be down, and how it is tried again."""
 

@@ -12,9 +12,10 @@ the new time for a day, the believed time stands still. See docs/decisions/0017-
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
+
+from .record import record
 
 STEP_SECONDS_MIN: Final = 1.0
 """A difference between the database's clock and this machine's monotonic one that is not a step: drift, rounding."""
@@ -26,7 +27,7 @@ DOUBT_SECONDS_MAX: Final = 86_400.0
 """For how long processes run at a time that is not believed before it is believed after all."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BelievedTime:
     """The time that was last believed, and for how long processes have run since at a time that is not."""
 
@@ -39,7 +40,7 @@ class BelievedTime:
         return self.doubted_seconds > 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Offset:
     """By how many seconds the database's clock is ahead of this machine's monotonic one: between two bounds."""
 

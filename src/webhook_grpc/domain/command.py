@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from uuid import UUID
 
 from .ids import shard_of
 from .model import AttemptResult, DeliveryStatus
+from .record import record
 
 
 class Kind(StrEnum):
@@ -23,7 +24,7 @@ CommandKey = tuple[Kind, int, UUID]
 """Names a command: what shall be done, the webhook, the event."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Command:
     """A command; for a test also its outcome: the status, and the attempt unless it ended without one."""
 
@@ -47,7 +48,7 @@ class Command:
         return self.kind, self.webhook_id, self.event_id
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TestEvent:
     """The event of a test, made for one webhook."""
 

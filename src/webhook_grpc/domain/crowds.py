@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from .record import record
 
 Piece = TypeVar("Piece", bound=Hashable)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spacing:
     """How far apart the pieces of crowds are: so many turns, but no longer than so many seconds."""
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from .model import DisableReason
+from .record import record
 
 _DAY_SECONDS: Final = 86_400.0
 _COUNT_MAX: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DisablePolicy:
     """When a webhook is disabled: after days of nothing but failures, or when its address is a blocked one."""
 

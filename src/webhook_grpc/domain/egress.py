@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 
 import idna
 from yarl import URL
+
+from .record import record
 
 URL_CHARACTERS_MAX: Final = 512
 _HOSTS_MAX: Final = 10_000  # remembered
@@ -117,7 +119,7 @@ class BlockReason(StrEnum):
     ADDRESS = "must lead to a public address"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EgressPolicy:
     """The operator's exceptions. The defaults admit only https to public addresses.
 

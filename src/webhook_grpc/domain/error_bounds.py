@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from .errors import InvalidArgument, Violation, WebhookError, sentence_of
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ErrorBounds:
     """The bounds of one place, in bytes of UTF-8. What is cut ends with an ellipsis."""
 

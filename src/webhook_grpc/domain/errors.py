@@ -8,11 +8,12 @@ the door that sends it: `error_bounds.py`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from .record import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Violation:
     """One field that is wrong: its dotted path and what is wrong with it."""
 

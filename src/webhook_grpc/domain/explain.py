@@ -8,7 +8,6 @@ whoever matched has a delivery.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -17,6 +16,7 @@ from .breaker import BreakerState
 from .matching import matches
 from .model import Attempt, Delivery, DeliveryStatus, Event, Trigger, WebhookStatus
 from .pace import ReceiverHealth
+from .record import record
 
 _PATTERNS_SHOWN_MAX: Final = 3
 
@@ -47,7 +47,7 @@ class Standing(StrEnum):
     WAITING_FOR_KEY = "waiting_for_key"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Candidate:
     """A webhook of the event's customer, as far as it matters here."""
 
@@ -60,7 +60,7 @@ class Candidate:
     missing_key: str | None = None  # the id of a key of its secrets that the process lacks which delivers to it
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Explanation:
     """What an event means for one webhook. `until_time`: until when its delivery waits, if that is known."""
 

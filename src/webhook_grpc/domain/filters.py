@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from uuid import UUID
 
 from .matching import matches
 from .model import Delivery, DeliveryStatus, Outcome
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeliveryFilter:
     """Which deliveries are wanted; an empty field admits all. `customer_id` None: those of every customer.
 
@@ -43,7 +44,7 @@ class DeliveryFilter:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AttemptFilter:
     """Which attempts are wanted; an empty field admits all. `customer_id` None: those of every customer.
 
@@ -61,7 +62,7 @@ class AttemptFilter:
     end_time: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventFilter:
     """Which events are wanted; an empty field admits all. `customer_id` None: those of every customer.
 

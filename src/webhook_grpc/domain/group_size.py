@@ -6,15 +6,17 @@ ends that. Pure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+from .record import record
 
 COUNT_MIN: Final = 8  # items; fewer would not make a statement noticeably quicker
 QUICK_SECONDS: Final = 0.25  # a statement that took less may be followed by one twice as big
 SLOW_SECONDS: Final = 1.0  # one that took more is followed by one half as big, although it was answered
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GroupSize:
     """The bound of the next statement, which is never below COUNT_MIN nor above `count_max`."""
 

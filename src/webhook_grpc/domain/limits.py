@@ -6,10 +6,12 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
+from .record import record
+
 BUCKETS_MAX: Final = 10_000  # of one kind: of more keys, those that came last
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShareLimits:
     """How many calls of one kind may be in progress: in a process, of one token and of one customer."""
 
@@ -18,7 +20,7 @@ class ShareLimits:
     customer_max: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RateLimits:
     """How many calls, or events, a second: of one token and of one customer. 0: no limit."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import IntEnum, StrEnum
 from uuid import UUID
@@ -111,7 +111,7 @@ class FailureReason(StrEnum):
     INTERRUPTED = "The service stopped during this attempt; whether it arrived is not known."
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SealedSigningKey:
     """A customer's private Ed25519 key, sealed. `retire_at`: until when it signs; None for the newest."""
 
@@ -120,7 +120,7 @@ class SealedSigningKey:
     retire_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Webhook:
     """A customer's registration of an HTTP callback. `None` in a policy field means the service's default."""
 
@@ -157,7 +157,7 @@ class Webhook:
         return shard_of(self.webhook_id)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WebhookSpec:
     """What a caller may choose about a webhook."""
 
@@ -176,7 +176,7 @@ class WebhookSpec:
     signature_type: SignatureType = SignatureType.HMAC
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventTypeSpec:
     """What a caller may choose about an event type. `json_schema` None: data may be anything."""
 
@@ -185,7 +185,7 @@ class EventTypeSpec:
     archived: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventType:
     """A kind of event."""
 
@@ -229,7 +229,7 @@ class Published:
     create_time: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Event:
     """A stored event."""
 

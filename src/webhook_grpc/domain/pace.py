@@ -7,7 +7,7 @@ clock: each time is an argument, in monotonic seconds of the caller's clock.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final
@@ -15,6 +15,7 @@ from typing import Final
 from .breaker import Breaker, BreakerPolicy, BreakerState
 from .disabling import DisablePolicy, FailureRecord
 from .model import AttemptResult, DisableReason, Outcome
+from .record import record
 from .throttle import Slowdown, Throttle
 
 HOUR: Final = 3600.0
@@ -51,7 +52,7 @@ def signal_of(result: AttemptResult) -> Signal:
             return Signal.DOWN if status >= 500 else Signal.REFUSING
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PacePolicy:
     """The numbers that hold for all webhooks."""
 
@@ -62,7 +63,7 @@ class PacePolicy:
     hold_seconds_max: float = HOUR
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SavedHealth:
     """What outlives the process, in durations: backwards from now; the probe, the hold and the slow-down forwards."""
 
@@ -77,7 +78,7 @@ class SavedHealth:
     slowdown: Slowdown | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReceiverHealth:
     """What was last saved of a receiver, for people to see, in times of the database's clock."""
 

@@ -7,9 +7,10 @@ that is busy, is no stall: only time in which the process was seen to run counts
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from .record import record
 
 STALLED_SECONDS: Final = 10.0
 _STEP_SECONDS_MAX: Final = 1.0  # what one look counts for at most: what lies beyond it, the process did not run
@@ -30,7 +31,7 @@ class Service(StrEnum):
     DELIVERY = "webhook.v1.Delivery"  # what is due is sent, and what came of it is stored
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cause:
     """Why something failed, in words for the log; with the SQLSTATE if Postgres gave one."""
 
@@ -52,7 +53,7 @@ class Cause:
 NO_ANSWER: Final = Cause("no answer in time", kind="no answer")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Words:
     """The messages at the beginning and at the end of a spell."""
 
@@ -68,7 +69,7 @@ PAUSED: Final = Words("attempts paused: a fault of this process", "attempts go o
 HOUSEKEEPING: Final = Words("housekeeping fails", "housekeeping works again")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class News:
     """Something that the log has to say: that work fails, and why, or that it succeeds again."""
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 from urllib.parse import unquote
 
 from yarl import URL
 
+from .record import record
+
 _URL: Final = re.compile(r"https?://[\x21-\x7e]+", re.IGNORECASE)
 _WANTED: Final = "must be a URL like http://user:password@proxy.example:3128"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Proxy:
     """Where the proxy is, and who we are to it."""
 

@@ -8,13 +8,13 @@ tests/unit/test_reasons.py.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from . import errors
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reason:
     """`kind` is the error that has this reason; None if only HTTP has it, for requests that reach no method."""
 

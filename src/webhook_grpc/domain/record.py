@@ -1,4 +1,4 @@
-"""The decorator of values that are made for each event: immutable to the type checker, and cheap to make."""
+"""The decorator of values: immutable to the type checker, and cheap to make."""
 
 from __future__ import annotations
 
@@ -14,5 +14,6 @@ def record(cls: type[Value]) -> type[Value]:
 
     The type checker sees to the latter. `frozen=True` would, too, while the program runs, but makes each field cost as
     much as a call: a value of twelve fields takes 1.3 µs instead of 0.3.
+    To make the class takes two thirds of the time, too.
     """
     return dataclass(slots=True, unsafe_hash=True)(cls)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
@@ -13,6 +13,7 @@ from .errors import Violation
 from .ids import earliest_id, event_id_time, latest_id
 from .matching import matches
 from .model import DeliveryStatus
+from .record import record
 
 WINDOW_MAX: Final = timedelta(days=31)
 NO_END: Final = datetime(9998, 12, 31, tzinfo=UTC)  # later than any call
@@ -27,7 +28,7 @@ class ReplayStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplaySpec:
     """What a caller chose. No webhooks and no types mean all of the customer's, no statuses mean none."""
 
@@ -65,7 +66,7 @@ class ReplaySpec:
         return min(max(event_id_time(position), self.start_time), self.end_time)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Replay:
     """A replay as it stands. `delivery_count`, what it has chosen, is the sum of the other five counts."""
 

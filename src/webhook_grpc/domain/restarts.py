@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from .record import record
+
 SECONDS_MIN: Final = 0.1
 SECONDS_MAX: Final = 30.0
 STARTS_MAX: Final = 5
 _LASTED_SECONDS: Final = 60.0  # a process that served for so long begins with the shortest pause
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RestartPolicy:
     """Pauses from `seconds_min`, doubled up to `seconds_max`; `starts_max` failed starts in a row are too many."""
 

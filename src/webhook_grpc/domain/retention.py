@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Literal
 
 from .errors import NotFound
+from .record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RetentionPolicy:
     """For how long what is kept. The log must be kept as long as the events, because it holds their results."""
 

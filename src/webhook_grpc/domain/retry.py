@@ -8,7 +8,6 @@ docs/delivery.md.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -40,7 +39,7 @@ _GONE: Final = 410
 _DELAY_SECONDS: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RetryPolicy:
     """When to try again: one more attempt than there are delays."""
 

@@ -10,13 +10,13 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import orjson
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from .record import record
 from .sealing import Purpose, Sealer
 
 SEED_BYTES: Final = 32
@@ -25,7 +25,7 @@ PUBLIC_KEY_PREFIX: Final = "whpk_"
 _PRIVATE_KEY_PREFIX: Final = "whsk_"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PublicSigningKey:
     """The public half of a signing key. `retire_time`: until when it signs beside a newer key; None for the newest."""
 

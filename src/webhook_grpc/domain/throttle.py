@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .limits import TokenBucket
+from .record import record
 from .window import Window
 
 _METER_SECONDS: Final = 10.0
@@ -20,7 +21,7 @@ _METERED_RATE_MIN: Final = 1.0
 _RATE_MIN: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slowdown:
     """What 429 answers have done to a rate: for how many seconds more, what it was cut to, what it grows back to."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from .access import PERMISSIONS_OF_ROLES, Caller, Role
 from .ids import INT64_MAX
+from .record import record
 
 SECRET_BYTES: Final = 32
 DESCRIPTION_LENGTH_MAX: Final = 1024
@@ -23,7 +23,7 @@ CUSTOMERS_MAX: Final = 1000  # of one token that is not for all
 _FORM: Final = re.compile(rb"whk_([1-9][0-9]{0,18})_([A-Za-z0-9_-]{43})")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenSpec:
     """What whoever makes a token chooses. `customer_ids` None: the token is for all customers."""
 
@@ -33,7 +33,7 @@ class TokenSpec:
     expire_time: datetime | None = None  # None: never
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TokenQuota:
     """How many tokens there may be: in all, and for each of the customers that their maker is bound to."""
 
@@ -47,7 +47,7 @@ class TokenQuota:
         return self.customer_max * len(self.customer_ids or ())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoredToken:
     """A token as the database has it."""
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Self
+
+from .record import record
 
 # Version 00, and no other: what a later one may carry is not known, and it would be stored and passed on.
 _VERSION_00: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _KNOWN_FLAGS: Final = 0x03  # sampled, and random trace id; the others have to be cleared (level 2, section 4.3)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Traceparent:
     """Names a span: what the header `traceparent` says."""
 

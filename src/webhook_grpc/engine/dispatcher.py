@@ -6,10 +6,10 @@ import asyncio
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.ramp import Ramp
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.queue.due_hints import DueHints
 from webhook_grpc.engine.queue.lane import Lane, Turn
@@ -23,7 +23,7 @@ from .unsettled import EndedTurn, FencedQueue
 _STARTS_PER_TURN: Final = 8  # of the event loop: whoever becomes ready meanwhile need not wait for a flood
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DispatchLimits:
     """Bounds of the dispatcher."""
 

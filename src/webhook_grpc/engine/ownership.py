@@ -20,7 +20,6 @@ import contextlib
 import math
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
 from uuid import UUID
@@ -31,6 +30,7 @@ from webhook_grpc.domain import shares
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import SHARD_COUNT
 from webhook_grpc.domain.progress import LEASE, SHARDS, Cause, Service
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import LoopConnection
@@ -402,7 +402,7 @@ def _ends(shards: Mapping[int, OwnedShard]) -> dict[int, int]:
     return {shard: owned.last_seq for shard, owned in shards.items()}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Surplus:
     """Shards that were taken beyond the share: kept for a while, or until the number of live processes changes."""
 

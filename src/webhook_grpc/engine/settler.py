@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.progress import Service
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.retry import Decision
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.connection.failures import StoreRefusal, cause_of
@@ -38,7 +39,7 @@ _BACKOFF_SECONDS_MIN: Final = 0.05
 _BACKOFF_SECONDS_MAX: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SettleLimits:
     """How many changes one statement writes at most, and for how long the first one waits for others."""
 

@@ -7,12 +7,11 @@ at most for one statement of each other part, and no statement runs longer than 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import DatabaseOptions, LoopConnection
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Connections:
     """One field for each connection. The fields that parts share say which parts these are."""
 

@@ -23,6 +23,7 @@ import structlog
 
 from webhook_grpc.domain.errors import Overloaded, field_invalid
 from webhook_grpc.domain.group_size import GroupSize
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.connection import failures
 from webhook_grpc.store.connection.failures import StoreRefusal
 
@@ -37,7 +38,7 @@ _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is 
 _DESERTED_SECONDS: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GroupLimits:
     """The bounds of one statement, and of what may wait for its turn."""
 

@@ -8,11 +8,11 @@ import dataclasses
 import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.restarts import RestartPolicy
 from webhook_grpc.process.family.line_channel import Message
 from webhook_grpc.process.family.siblings import Assignment
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _SIGNAL_AGAIN_SECONDS: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Plan:
     """How many children there are, the settings that are decided for all, and how they are restarted and ended."""
 

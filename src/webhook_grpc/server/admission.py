@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.errors import Overloaded
+from webhook_grpc.domain.record import record
 
 RETRY_SECONDS: Final = 1.0
 
@@ -39,7 +39,7 @@ class _Line(OrderedDict[asyncio.Future[None], int]):
         return size_bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TurnLimits:
     """How many calls are carried out at a time, how many wait, for how long and with how many bytes at most."""
 

@@ -13,7 +13,7 @@ import asyncio
 import re
 import time
 from collections.abc import Collection, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
@@ -37,6 +37,7 @@ from webhook_grpc.domain.errors import (
     WebhookError,
 )
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
@@ -115,7 +116,7 @@ class Refusals(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CallLimits:
     """Bounds of what is served at once, and of how long a call may take. All doors share them."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.settings import Settings, SettingsError
 
 if TYPE_CHECKING:  # a part of each start that only TLS needs
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 Version = tuple[tuple[int, ...] | None, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TlsFiles:
     """Where the files are, all of them PEM. Without a file of authorities the door wants no certificate of clients."""
 
@@ -40,7 +41,7 @@ class TlsFiles:
     http_client_ca: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TlsMaterial:
     """What the files hold, and what is made of it for HTTP."""
 

@@ -16,7 +16,7 @@ import contextlib
 import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from random import Random
 from typing import Final, LiteralString, Protocol
 
@@ -27,6 +27,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
 
 from webhook_grpc.domain.errors import DiskFull, Unavailable
 from webhook_grpc.domain.progress import Progress, Service
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.tally import DatabaseErrors
 from webhook_grpc.store.connection import failures, liveness, session
 from webhook_grpc.store.connection.abandoning import Abandoned
@@ -61,7 +62,7 @@ class TooFewConnections(Exception):
     """The server allows this process fewer connections than it needs; the message says how many these are."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DatabaseOptions:
     """How to reach the database. Times are in seconds.
 

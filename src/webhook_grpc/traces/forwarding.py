@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
 from types import TracebackType
 from typing import Self
 
 from webhook_grpc.domain.model import AttemptResult, PendingDelivery
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.trace_context import Traceparent
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForwardedSpan:
     """An attempt that has a name in the producer's trace, and is recorded nowhere."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -88,7 +88,7 @@ class Stored:
 
     def update(self, webhook: Webhook, max_in_flight: int | None, timeout_seconds: float | None) -> Webhook | None:
         """Returns the webhook, or None if it was deleted."""
-        spec = {name: getattr(webhook, name) for name in WebhookSpec.__slots__}
+        spec = {each.name: getattr(webhook, each.name) for each in fields(WebhookSpec)}
         spec |= {"max_in_flight": max_in_flight, "timeout_seconds": timeout_seconds}
         updated = self.at(self.now()).update_webhook(webhook.webhook_id, webhook.version, WebhookSpec(**spec))
         return self.changed(updated)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Final
 from uuid import UUID
@@ -45,8 +45,8 @@ class Registry(Tables):
     def update_webhook(self, webhook_id: int, version: int, spec: WebhookSpec) -> Webhook | None:
         if self.refusal(webhook_id, NOT_DELETED, version) is not None:
             return None
-        fields = {name: getattr(spec, name) for name in WebhookSpec.__slots__}
-        return self._change(webhook_id, **fields)
+        values = {each.name: getattr(spec, each.name) for each in fields(WebhookSpec)}
+        return self._change(webhook_id, **values)
 
     def reopen_webhook(self, webhook_id: int) -> Webhook | None:
         """Makes a disabled webhook active. All that is known of its receiver then is that its breaker is half-open."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from webhook_grpc.api.call import server_stopping
 from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.ids import delivery_id_text, shard_of
 from webhook_grpc.domain.model import Delivery
+from webhook_grpc.domain.record import record
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.log.tail import Subscription, Tail
 from webhook_grpc.store.db import Database
@@ -21,7 +21,7 @@ from webhook_grpc.store.log import lookup
 _TAKE_SECONDS: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DeliveryName:
     """Which delivery a call is about."""
 

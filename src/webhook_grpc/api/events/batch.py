@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.access import Caller
@@ -38,7 +37,7 @@ class Answered:
     published: Published
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Refused:
     """An event that is not published, and why. An error that is no WebhookError is a bug."""
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from webhook_grpc.domain.errors import InvalidArgument, Violation, field_invalid
+from webhook_grpc.domain.record import record
 
 PATHS_MAX: Final = 100  # no resource has so many fields
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Updatable:
     """What an Update call may do to a resource: the names of the fields that it changes and of those that it ignores.
 

@@ -10,13 +10,13 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.progress import HOUSEKEEPING, Work
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.store import audit
 from webhook_grpc.store.clock import look_at_clock
@@ -49,7 +49,7 @@ _LOOK_AT_CLOCK_SECONDS: Final = 60.0
 _ANALYSE_SECONDS: Final = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     """Something that is done every so many seconds. `run` returns whether there is more to be done at once."""
 

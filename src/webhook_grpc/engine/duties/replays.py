@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -20,6 +20,7 @@ import structlog
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.progress import Service
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.replay import ReplayStatus
 from webhook_grpc.engine.shards import Shards
 from webhook_grpc.hub.hints import Hints
@@ -36,7 +37,7 @@ _GROWTH: Final = 4  # of a batch of events after one that had less than wanted
 _REST_SECONDS_MAX: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Rest:
     """Until when a replay is not looked at, and for how long."""
 

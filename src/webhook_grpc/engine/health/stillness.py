@@ -6,16 +6,16 @@ its customer or for room in this process does not count: it should wait.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.progress import DELIVERIES, Cause, Progress, Service
+from webhook_grpc.domain.record import record
 from webhook_grpc.engine.dispatcher import Dispatcher
 
 _TURNS_BORNE: Final = 4  # webhooks take turns: with very many of them the last waits for all others
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Still:
     """Since when a webhook could have been sent something, and the counts of that moment."""
 

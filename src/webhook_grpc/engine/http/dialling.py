@@ -11,11 +11,11 @@ import functools
 import itertools
 import ssl
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol
 
 from webhook_grpc.domain.egress import EgressPolicy, why_address_blocked
+from webhook_grpc.domain.record import record
 
 from .connection import Connection
 from .faults import BlockedDestination, NameNotResolved
@@ -38,7 +38,7 @@ class Resolver(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConnectionLimits:
     """The bounds of a connection and of the answers on it."""
 

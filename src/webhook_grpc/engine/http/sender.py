@@ -11,7 +11,7 @@ import functools
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from random import Random
 from typing import Final
@@ -50,7 +50,7 @@ class Request:
     unshown: Sequence[bytes] = field(default=(), repr=False)  # what the result has none of, though the answer may
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SendLimits:
     """The bounds of one request, and of the connections that are kept."""
 

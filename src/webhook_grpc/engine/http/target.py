@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NamedTuple
 
 from yarl import URL
 
 from webhook_grpc.domain.egress import canonical_host
+from webhook_grpc.domain.record import record
 
 from .faults import NotSendable
 
@@ -26,7 +27,7 @@ class Origin(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """A URL, prepared for requests."""
 

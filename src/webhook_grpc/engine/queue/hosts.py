@@ -10,10 +10,12 @@ import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
+from webhook_grpc.domain.record import record
+
 from .lane import Lane, Turn
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HostLimits:
     """How many requests are in flight to one host at once, and which share of those one customer may have."""
 

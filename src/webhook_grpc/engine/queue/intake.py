@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
 from webhook_grpc.domain.model import PendingDelivery, Webhook, WebhookStatus
+from webhook_grpc.domain.record import record
 from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.engine.shards import Shards
@@ -35,7 +35,7 @@ class Starter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Expectation:
     """What the intake remembers between the start of a statement and its answer."""
 

@@ -20,6 +20,7 @@ from uuid import UUID
 from webhook_grpc.domain.egress import host_of
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import Danger, PendingDelivery, Trigger, WebhookStatus
+from webhook_grpc.domain.record import record
 from webhook_grpc.engine.receivers.receiver import Receiver
 
 from .hosts import HostLimits, Hosts
@@ -32,7 +33,7 @@ _REPLAYS_HELD_MAX: Final = 20
 _SUSPECTS_WOKEN_MAX: Final = 8  # lanes that are looked at, each time that the right to send a suspect is free
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LaneLimits:
     """Bounds of what is held in memory and in flight."""
 

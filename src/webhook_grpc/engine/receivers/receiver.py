@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from webhook_grpc.domain.model import Webhook
 from webhook_grpc.domain.pace import Pace
+from webhook_grpc.domain.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Receiver:
     """A webhook as it is configured now, and the pace at which requests may be sent to it."""
 

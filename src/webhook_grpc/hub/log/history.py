@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from webhook_grpc.domain.cursor import Position
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import feed
 from webhook_grpc.store.log.rows import change_bytes
@@ -122,7 +123,7 @@ class History:
             self.kept_bytes -= read.bytes_kept
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Reader:
     """A watcher who catches up: gets what others have read since it began, and reads the rest itself."""
 

@@ -11,12 +11,12 @@ import contextlib
 import itertools
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 import structlog
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.process.stopping import Reload, Stop
 
 from .line_channel import LineChannel, Message
@@ -31,7 +31,7 @@ class ParentGone(Exception):
     """The parent ended before it has said what is to be done."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assignment:
     """What a child is to be: `number` of all, from 1, and the settings that its parent has decided for all."""
 
@@ -39,7 +39,7 @@ class Assignment:
     settings: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AllFigures:
     """The text of each process that has answered, by number, and how often each was restarted."""
 

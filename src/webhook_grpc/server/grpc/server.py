@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 import grpc
@@ -14,6 +13,7 @@ from webhook.v1 import service_pb2
 
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.progress import Service
+from webhook_grpc.domain.record import record
 from webhook_grpc.server.auth import CertificateNames
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.certificates import Certificates
@@ -38,7 +38,7 @@ DESCRIBED: Final = tuple(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TransportLimits:
     """Bounds of connections. `idle_seconds_max`: without a call; `read_seconds_max`: for a whole request to come."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Collection, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
@@ -14,6 +13,7 @@ from webhook.v1.service_pb2 import BatchPublishError
 
 from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
+from webhook_grpc.domain.record import record
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 from webhook_grpc.server.http.json.reading import (
     NotJson,
@@ -36,7 +36,7 @@ _BOM: Final = "\ufeff"
 _DATA_TEXT: Final = re.compile(r"\b(event\.)data_json\b")  # `data` is read into this field
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BodyReading:
     """How bodies are read, by all calls of a server: large ones in a thread, one at a time, beside the loop."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from typing import Any, Final, Self
 
@@ -14,6 +14,7 @@ from aiohttp import web
 from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.domain.error_bounds import ErrorBounds
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable, Violation, WebhookError
+from webhook_grpc.domain.record import record
 from webhook_grpc.server.calls import REQUEST_ID_KEY
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -60,7 +61,7 @@ def status_of(code: Code, reason: str) -> int:
     return _STATUSES_OF_REASONS.get(reason) or _STATUSES.get(code, 500)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Problem:
     """Why a request is refused, as HTTP says it."""
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from google.api import annotations_pb2
 from google.api.http_pb2 import HttpRule
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
+from webhook_grpc.domain.record import record
+
 PREFIXES: Final = ("/v1/", "/api/")  # as annotated, and the specification's base path
 
 _VARIABLE: Final = re.compile(r"\{([a-z0-9_.]+)\}")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """One way to call a method. `path` has variables in braces, named as the fields of the request that they set."""
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, LiteralString
 
 from psycopg import Connection
+
+from webhook_grpc.domain.record import record
 
 from .server_checks import UnsuitableServer
 from .session import FOUND, Pooling, Row
@@ -31,7 +33,7 @@ USE_GIVEN_PATH: Final[LiteralString] = "SET LOCAL search_path TO DEFAULT"
 _SET_FOR_US: Final = frozenset({"client", "user", "database user"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """A database, what pooler stands before it, and the schema of our tables in it."""
 
@@ -44,7 +46,7 @@ class Place:
     """Migrations of newer versions, with which this one works."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Path:
     """What a session without our settings has: the first schema of its search_path, and whether it was set for us."""
 
@@ -55,7 +57,7 @@ class Path:
     is_first_empty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Looked:
     """What a look found. `found`: the schemas where our tables are; `on_path` is the part in search_path."""
 

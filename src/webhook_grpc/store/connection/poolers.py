@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, LiteralString
 
 from psycopg import AsyncConnection, sql
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import DatabaseOptions, translated_errors
 
 from .server_checks import UnsuitableServer
@@ -42,7 +42,7 @@ _DEADLINES: Final = (
 _KEPT_BY_THE_POOLER: Final = frozenset({"datestyle", "standard_conforming_strings"})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Setting:
     """One setting of one backend: its value, and the one that the role, the database or the server gives it."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import psycopg
 from psycopg import Connection
 from psycopg.conninfo import conninfo_to_dict
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import SELECT_CONNECTION_LIMITS
 
 from .conninfo import checked
@@ -70,7 +70,7 @@ TABLES: Final = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route:
     """How a connection came about. `hosts` are those of the connection string, `host` the one that answered."""
 
@@ -90,7 +90,7 @@ class Route:
         return self.host.startswith(("/", "@")) or self.host in {"", "localhost", "127.0.0.1", "::1"}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Standing:
     """What was found. Limits and counts of connections are by who has them; a limit below 0 is none."""
 
@@ -105,7 +105,7 @@ class Standing:
     open_count: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RoleStanding:
     """What a role is and may do in the schema of our tables."""
 

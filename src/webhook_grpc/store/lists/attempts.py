@@ -17,6 +17,7 @@ from webhook_grpc.domain.filters import AttemptFilter
 from webhook_grpc.domain.ids import ID_TIME_SLACK, INT64_MAX
 from webhook_grpc.domain.matching import patterns_regex
 from webhook_grpc.domain.model import Attempt, DeliveryStatus, Outcome
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_time
 from webhook_grpc.store.log.rows import attempt_from_row
@@ -109,7 +110,7 @@ class AttemptKey:
 ATTEMPTS_START: Final = AttemptKey(NEWEST, INT64_MAX, INT64_MAX)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _FoundAttempt:
     """A row of a step: a StepRow, Merged and InLog."""
 

@@ -13,6 +13,7 @@ from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.ids import ID_TIME_SLACK, INT64_MAX, earliest_id, latest_id
 from webhook_grpc.domain.matching import patterns_regex
 from webhook_grpc.domain.model import Delivery, DeliveryStatus
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_time
 from webhook_grpc.store.log.rows import delivery_from_row
@@ -61,7 +62,7 @@ _NO_EVENT: Final = UUID(int=0)
 DELIVERIES_START: Final = DeliveryKey(NEWEST, UUID(int=2**128 - 1), INT64_MAX)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _FoundDelivery:
     """A row of a step: a StepRow, Merged and InLog."""
 

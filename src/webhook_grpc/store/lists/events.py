@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from webhook_grpc.domain.filters import EventFilter
 from webhook_grpc.domain.ids import earliest_id, latest_id
 from webhook_grpc.domain.matching import patterns_regex
 from webhook_grpc.domain.model import Event
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_from_row
 
@@ -82,7 +82,7 @@ ORDER BY k.ord
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _FoundEvent:
     """A row of a step: a StepRow."""
 

@@ -7,10 +7,10 @@ where that bound cuts off a webhook's rows, the step ends.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, LiteralString, Protocol, TypeVar
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log.rows import LogRow, log_columns
 
@@ -73,7 +73,7 @@ class InLog(Protocol):
 AnyMerged = TypeVar("AnyMerged", bound=Merged)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SizedRow:
     """A row of the log and the size of the request, None if the event is deleted."""
 

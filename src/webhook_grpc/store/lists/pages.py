@@ -9,8 +9,9 @@ statement's deadline, and nothing large is fetched to be thrown away.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
+
+from webhook_grpc.domain.record import record
 
 STEP_ROWS_MAX: Final = 5_000
 ROWS_READ_MAX: Final = 100_000  # for one page; about a quarter of a second
@@ -42,7 +43,7 @@ class StepRow(Protocol[ListKey_co]):
 AnyStepRow = TypeVar("AnyStepRow", bound=StepRow[Any])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ListStep(Generic[ListKey, AnyStepRow]):
     """The next rows of a list; at most one of them does not fit. `rows_read` were read to find them."""
 
@@ -51,7 +52,7 @@ class ListStep(Generic[ListKey, AnyStepRow]):
     next_key: ListKey | None  # the list goes on after it; None: these were the last rows
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Page(Generic[ListKey, ListItem]):
     """The items of a page, and the key of each."""
 
@@ -64,7 +65,7 @@ class Page(Generic[ListKey, ListItem]):
         return self.next_key if count == len(self.items) else self.keys[count - 1]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PageBounds:
     """How much a page may hold: at least one item, whatever its size."""
 

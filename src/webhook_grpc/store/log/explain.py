@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from webhook_grpc.domain.explain import Candidate
 from webhook_grpc.domain.model import Delivery, Event, WebhookStatus
 from webhook_grpc.domain.pace import ReceiverHealth
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.sealing import key_id_text, sealed_with
 from webhook_grpc.store.db import Database
 
@@ -64,7 +64,7 @@ ORDER BY w.id
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Known:
     """What is known of one webhook and the event, read at `read_time` by the database's clock."""
 

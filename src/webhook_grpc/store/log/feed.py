@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from typing import Final
 from uuid import UUID
@@ -18,6 +17,7 @@ import structlog
 from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import SHARD_COUNT
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import Database, Queries
 
 from .rows import Change, change_from_row, log_columns
@@ -155,7 +155,7 @@ async def position_at(database: Database, start_time: datetime) -> Position:
     return tuple(seq for _, seq in rows)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kept:
     """From where to where the log reaches: the last `seq` of each shard, and the oldest row of those that have any."""
 

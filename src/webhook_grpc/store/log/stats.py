@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import DeliveryStatus, Outcome
 from webhook_grpc.domain.pace import ReceiverHealth
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import Database
 
 from .receiver_health import HEALTH_COLUMNS, receiver_health
@@ -111,7 +111,7 @@ LEFT JOIN webhook_health h ON h.webhook_id = %(webhook_id)b
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WindowNumbers:
     """The results of the attempts in a window, without tests. What did not occur is not in the mappings.
 
@@ -125,7 +125,7 @@ class WindowNumbers:
     is_truncated: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class BinNumbers:
     """The attempts of one bin, as in WindowNumbers."""
 
@@ -133,7 +133,7 @@ class BinNumbers:
     latencies_ms: Mapping[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backlog:
     """What is pending for a webhook at `read_time` by the database's clock. Counted up to COUNTED_ROWS_MAX."""
 

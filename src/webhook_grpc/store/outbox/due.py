@@ -7,7 +7,6 @@ before everybody else's.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, LiteralString
 from uuid import UUID
@@ -144,7 +143,7 @@ _BEGINNING: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _STATUSES: Final = {status.value: status for status in WebhookStatus}
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FetchRequest:
     """How many rows of one webhook to read, from which due time on, and how many seconds ahead of now."""
 
@@ -156,7 +155,7 @@ class FetchRequest:
     is_fresh: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PendingWebhook:
     """A webhook with something pending; the event of its earliest row, and whether that row is due."""
 

@@ -8,12 +8,12 @@ nothing to do is deleted without an effect.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.log.rows import LOG_INSERT_COLUMNS, attempt_parameters
 from webhook_grpc.store.ownership.fence import FENCE, fence_parameters
@@ -145,7 +145,7 @@ FROM (SELECT * FROM logged UNION ALL SELECT NULL, NULL, NULL, NULL, NULL) l
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Executed:
     """A command that changed something: the row of the log that says so, and the delivery's status now."""
 
@@ -156,7 +156,7 @@ class Executed:
     status: DeliveryStatus
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExecuteAnswer:
     """Whether the shards of the batch were still ours, and what it changed."""
 

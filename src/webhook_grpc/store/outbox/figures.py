@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.ids import SHARD_COUNT
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import LoopConnection
 
 from .due import first_of_each_webhook
@@ -52,7 +52,7 @@ WHERE w.status = 'active'
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OldestDue:
     """The delivery of a webhook that has been due longest, and for how long."""
 

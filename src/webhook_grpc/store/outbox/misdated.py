@@ -6,9 +6,9 @@ its time shows by how much the clock was ahead. Without a row in the log, the ev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import LoopConnection
 
 from .due import FoundRow, found_row, row_key
@@ -66,7 +66,7 @@ ORDER BY d.webhook_id, d.due_at, d.event_id
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Misdated:
     """A row of the outbox that was scheduled by a clock that was ahead, and the delay that it was given, in seconds."""
 
@@ -74,7 +74,7 @@ class Misdated:
     delay_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MisdatedPage:
     """The misdated ones among the next rows, and the last row that was read; None if no row follows."""
 

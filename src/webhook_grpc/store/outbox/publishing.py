@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -141,7 +140,7 @@ class NewDeliveries:
     other_shards: Sequence[int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PublishedBatch:
     """One answer for each event, in order: an exception if it was refused. And the deliveries of those that are new."""
 

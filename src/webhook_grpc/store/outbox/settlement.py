@@ -9,11 +9,11 @@ remembers of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.model import Danger
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.store.connection import arrays
 from webhook_grpc.store.connection.plans import SMALL
@@ -89,7 +89,7 @@ GROUP BY l.shard
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SettleAnswer:
     """Whether the shards of the batch were still ours, the last `seq` written in each, and how many rows changed."""
 

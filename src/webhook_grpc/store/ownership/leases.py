@@ -19,6 +19,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.record import record
 from webhook_grpc.store import db
 from webhook_grpc.store.connection.session import Row
 from webhook_grpc.store.db import LoopConnection
@@ -140,7 +141,7 @@ class OwnedShard:
     taken_seq: int = 0  # the last `seq` of its log when it was taken
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Live:
     """The processes that share the work: how many they are, and the longest of their leases in seconds (0: none)."""
 
@@ -148,7 +149,7 @@ class Live:
     lease_seconds_max: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Free:
     """How many shards belong to no live process, and how many of them because a lease ends too late."""
 

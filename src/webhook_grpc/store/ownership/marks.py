@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from webhook_grpc.domain.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessMark:
     """A process: no other one, before or after, has the same mark.
 

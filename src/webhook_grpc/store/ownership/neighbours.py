@@ -8,10 +8,10 @@ raises its epoch, so that statements of the dead process that are still on their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import LoopConnection
 
 from .marks import ProcessMark
@@ -33,7 +33,7 @@ RETURNING w.worker_id
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Neighbour:
     """A process with a lease that runs on this machine, or did."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.model import WebhookStatus
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import LoopConnection
 
 SLICE: Final = 2000  # ids that one statement reads
@@ -24,7 +24,7 @@ LEFT JOIN (
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slice:
     """Some webhooks by status. `is_last`: there are none with higher ids."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, LiteralString
 
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.sealing import Purpose
 from webhook_grpc.store.db import Database
 
@@ -104,7 +104,7 @@ SELECT count(*) FROM (
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SealedSecret:
     """Something sealed, and what it is sealed for: `bound_id` is the id of the webhook, or of the signing key."""
 

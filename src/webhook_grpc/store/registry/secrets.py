@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition
 from webhook_grpc.domain.model import Webhook
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.clock import BELIEVED_NOW
 from webhook_grpc.store.db import Database
@@ -49,7 +49,7 @@ WHERE previous_secret_until <= {BELIEVED_NOW}
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rotation:
     """A new secret for a webhook, sealed for it. `fingerprint`: of the request, without the secret."""
 
@@ -63,7 +63,7 @@ class Rotation:
     fingerprint: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rotated:
     """A webhook with its new secret, from this call or from an earlier one with the same request id."""
 

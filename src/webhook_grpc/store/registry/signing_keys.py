@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -15,6 +14,7 @@ from psycopg import AsyncConnection
 
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import FailedPrecondition
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.signing_keys import PublicSigningKey
 from webhook_grpc.store import literals
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
@@ -90,7 +90,7 @@ WHERE k.customer_id = %(customer_id)s AND k.created_at <= %(requested_at)s AND N
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewSigningKey:
     """A key to store. Its id is from `next_id`, because the private key is sealed for it."""
 
@@ -100,7 +100,7 @@ class NewSigningKey:
     sealed_private_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RotatedSigningKey:
     """The new key, and the webhooks for which it signs."""
 

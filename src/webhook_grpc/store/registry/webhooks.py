@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
@@ -12,6 +12,7 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, NotFound, QuotaExceeded
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.model import SealedSigningKey, SignatureType, Webhook, WebhookSpec, WebhookStatus
+from webhook_grpc.domain.record import record
 from webhook_grpc.store import literals
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database, Queries, Row, run
@@ -181,7 +182,7 @@ SELECT id, version FROM webhooks WHERE updated_at > now() - {literals.CHANGED_LA
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NewWebhook:
     """A webhook to create. Its id is from `next_id`, because the secret is sealed for it.
 
@@ -200,7 +201,7 @@ class NewWebhook:
     signing_key: NewSigningKey | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Created:
     """A webhook that this call created, or an earlier call with the same request id."""
 

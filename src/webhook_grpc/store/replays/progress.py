@@ -10,11 +10,11 @@ does nothing, and counts it as skipped.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
 from webhook_grpc.domain.ids import SHARD_COUNT
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.replay import ReplaySpec, ReplayStatus
 from webhook_grpc.store.db import Queries, Row
 
@@ -156,7 +156,7 @@ SELECT status FROM settled
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnsettledReplay:
     """A replay of which something is left to do."""
 
@@ -167,7 +167,7 @@ class UnsettledReplay:
     is_waiting: bool  # whether deliveries are waiting to be sent
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReplayWebhook:
     """A webhook of a replay that may have more deliveries waiting, and the replay's position with it."""
 

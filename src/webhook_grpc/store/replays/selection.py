@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 from webhook_grpc.domain.matching import patterns_matching
 from webhook_grpc.domain.model import DeliveryStatus
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.replay import ReplaySpec
 from webhook_grpc.store import literals
 from webhook_grpc.store.db import Queries, Row
@@ -66,7 +66,7 @@ ORDER BY e.ord, w.id
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Choice:
     """The deliveries that a batch has chosen, (event, webhook) in the order of events, and its last event."""
 
@@ -79,7 +79,7 @@ class Choice:
         return self if len(kept) == len(self.pairs) else Choice(kept, kept[-1][0])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Count:
     """How many deliveries a replay would choose up to a position; None: up to the end of its window."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Final
+
+from webhook_grpc.domain.record import record
 
 from .migration_files import MigrationStep, StepKind, index_of
 
@@ -36,7 +37,7 @@ class Work(Enum):
     WRITE = "write"  # some rows, at worst all
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Effect:
     """What one statement does to a table. `table` is empty if it touches none that others use."""
 

@@ -7,10 +7,11 @@ A program's version is the number of its newest migration.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, LiteralString, cast
+
+from webhook_grpc.domain.record import record
 
 FOLDER: Final = Path(__file__).with_name("migrations")
 POST: Final = ".post"
@@ -29,7 +30,7 @@ class StepKind(StrEnum):
     ALONE = "alone"  # one statement that may be repeated, ANALYZE for example
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MigrationStep:
     """A part of a migration that is applied at once."""
 
@@ -37,7 +38,7 @@ class MigrationStep:
     sql: LiteralString
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index:
     """An index of a migration: `definition` is what follows the name of the table."""
 
@@ -47,7 +48,7 @@ class Index:
     is_unique: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Migration:
     """A file. Programs from version `works_with` on work while it is being applied, and after that."""
 

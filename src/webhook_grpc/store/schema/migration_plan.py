@@ -7,8 +7,10 @@ for an instant where no row is looked at; whoever needs one waits at most 200 ms
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+from webhook_grpc.domain.record import record
 
 from .migration_effects import Effect, Lock, Work, effects_of
 from .migration_files import Migration, MigrationStep
@@ -34,7 +36,7 @@ GROUP BY t.name
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Size:
     """A table that exists: how many rows it has, about, and how many partitions."""
 
@@ -42,7 +44,7 @@ class Size:
     partitions: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlannedStep:
     """What one statement of a migration would do. `seconds` is None if it is instant, whatever the size.
 

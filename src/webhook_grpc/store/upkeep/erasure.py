@@ -10,13 +10,13 @@ The log has no holes: its rows are not deleted but blanked. A blanked row keeps 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from typing import Final
 
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.ids import latest_id
+from webhook_grpc.domain.record import record
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import signing_keys
@@ -171,7 +171,7 @@ RETURNING completed_at
 """
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Erasure:
     """A request to erase a customer. What the customer gets later is kept."""
 
@@ -187,7 +187,7 @@ class ErasureProgress(Enum):
     COMPLETE = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Advance:
     """What one step did. The owners of the webhooks that it deleted need a hint."""
 

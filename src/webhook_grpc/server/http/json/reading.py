@@ -10,7 +10,6 @@ import json
 import json.decoder
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -18,6 +17,7 @@ from google.protobuf.message import Message
 
 from webhook_grpc.domain.envelope import DATA_BYTES_MAX
 from webhook_grpc.domain.errors import Violation, field_invalid
+from webhook_grpc.domain.record import record
 
 from .values import (
     BadValue,
@@ -45,7 +45,7 @@ class _TooLong(NotJson):
     """A value is longer than any may be."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadJson:
     """What came of reading a JSON object: what is wrong with it, and the names of its own members."""
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
 from webhook_grpc import __version__
 from webhook_grpc.domain.model import EventType
+from webhook_grpc.domain.record import record
 
 from . import receivers, refusals
 from .operational import operational_paths
@@ -73,7 +73,7 @@ _HEADERS: Final[dict[str, Schema]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Served:
     """The document as it is sent."""
 
