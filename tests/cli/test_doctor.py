@@ -76,6 +76,8 @@ def test_where_nobody_listens_the_rest_is_not_checked(offline: Program) -> None:
     assert [one["state"] for one in ran.objects] == ["ok", "ok", "problem", "skipped", "skipped", "skipped"]
     assert ran.objects[2]["remedy"] == "start it (webhook-grpc serve), or give --address"
     assert offline.run_here("doctor -a nowhere").status == 1
+    of_no_server = offline.run_here("doctor --role webhook_service")
+    assert (of_no_server.status, "--server" in of_no_server.stderr) == (2, True)
 
 
 def test_a_name_that_nobody_knows_is_the_problem_and_the_rest_is_not_checked(

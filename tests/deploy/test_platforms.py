@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
+import tomllib
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import pytest
 from scripts import install
-from scripts.check_platforms import Place, problem_of
+from scripts.check_platforms import SETS, Place, problem_of
 
 from tests.support.distribution import missing
 from tests.support.full import IS_FULL
+from tests.support.process import ROOT
 
 METADATA = "Metadata-Version: 2.1\nName: shop\nVersion: 1.0\n"
+
+
+def test_each_extra_that_people_install_is_looked_at_and_packages_of_clients_need_nothing_else() -> None:
+    service = project_of("pyproject.toml")
+    assert {extra for extras in SETS.values() for extra in extras} == service["optional-dependencies"].keys() - {"dev"}
+    looked_at = names_in(service)
+    for package in ("generated/python", "clients/python", "clients/cli"):
+        assert names_in(project_of(f"{package}/pyproject.toml")) <= looked_at, package
+
+
+def project_of(path: str) -> dict[str, Any]:
+    return tomllib.loads((ROOT / path).read_text())["project"]
+
+
+def names_in(project: dict[str, Any]) -> set[str]:
+    extras = project.get("optional-dependencies", {})
+    required = [*project["dependencies"], *(one for name, more in extras.items() if name != "dev" for one in more)]
+    return {re.split(r"[^\w.-]", one, maxsplit=1)[0] for one in required}
 
 
 def add_wheel(folder: Path, tags: str) -> None:

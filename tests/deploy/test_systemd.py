@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -17,13 +18,16 @@ import psutil
 import pytest
 import structlog
 from structlog.typing import EventDict
+from webhook.v1 import service_pb2
 
 from tests.support import slowness
 from tests.support.authority import Authority, MountedSecret
 from tests.support.full import in_full
 from tests.support.process import CLI, ROOT, Process, run
+from tests.support.service import CUSTOMER
 from webhook_grpc.parent import running
 from webhook_grpc.process.service_manager import ServiceManager
+from webhook_grpc.server.auth import token_hash
 from webhook_grpc.settings import Settings
 
 UNIT = ROOT / "deploy" / "systemd" / "webhook-grpc.service"
@@ -87,11 +91,15 @@ def unit() -> dict[str, str]:
 async def test_systemd_hears_when_it_serves_moves_reloads_and_drains(
     manager: Manager, database_url: str, tmp_path: Path
 ) -> None:
-    """With two processes, whose parent alone speaks, at an abstract address, and with one at a path."""
+    """With two processes, whose parent alone speaks, at an abstract address, and with one at a path.
+
+    Files of TLS are read again; that of tokens is not, and what is wrong in it disturbs nobody.
+    """
     authority = Authority(tmp_path / "authority")
     secret = MountedSecret(tmp_path / "secret", *authority.issue())
     processes = 2 if manager.address.startswith("@") else 1
-    log = tmp_path / "log"
+    log, tokens = tmp_path / "log", tmp_path / "tokens.json"
+    tokens.write_text(json.dumps([{"name": "ops", "sha256": token_hash("ops"), "permissions": ["read"]}]))
     starting = Process.start(
         log,
         NOTIFY_SOCKET=manager.address,
@@ -99,6 +107,7 @@ async def test_systemd_hears_when_it_serves_moves_reloads_and_drains(
         WEBHOOK_DATABASE_URL=database_url,
         WEBHOOK_PROCESSES=str(processes),
         WEBHOOK_TLS_LOOK_SECONDS="3600",
+        WEBHOOK_TOKENS_FILE=str(tokens),
         **{f"WEBHOOK_{name.upper()}": str(path) for name, path in secret.settings.items()},
     )
     process, words = await asyncio.gather(starting, manager.next_state())
@@ -109,6 +118,7 @@ async def test_systemd_hears_when_it_serves_moves_reloads_and_drains(
         assert ("NOTIFY_SOCKET" in one.environ()) == (one == main), "what others say is not the service's state"
 
     secret.swap(*authority.issue())
+    tokens.write_text("no list")
     main.send_signal(signal.SIGUSR1)
     words, _, when = (await manager.next_state()).partition("\n")
     assert words == "RELOADING=1"
@@ -118,6 +128,9 @@ async def test_systemd_hears_when_it_serves_moves_reloads_and_drains(
         while log.read_text().count('"new TLS files are served"') < processes:
             list(manager.waiting())  # beats, for which the socket has little room
             await asyncio.sleep(0.05)  # a file gives no signal
+    await process.call_over_tls(authority.channel_credentials())
+    request = service_pb2.ListWebhooksRequest(customer_id=CUSTOMER)
+    await process.stub.ListWebhooks(request, metadata=[("authorization", "Bearer ops")])
 
     main.send_signal(signal.SIGTERM)
     assert await manager.next_state() == "STOPPING=1"

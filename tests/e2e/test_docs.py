@@ -577,6 +577,18 @@ def test_the_queries_of_the_runbook(database_url: str) -> None:
             connection.execute(statement.encode())
 
 
+def test_the_statements_of_the_runbook_that_end_something(database_url: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection, psycopg.connect(database_url) as session:
+        connection.execute("SELECT pg_create_physical_replication_slot('unused')")
+        text = blocks("docs/runbook.md", "runbook_end").replace("4711", str(session.info.backend_pid))
+        for statement in filter(str.strip, text.split(";")):
+            connection.execute(statement.encode())
+        left = connection.execute("SELECT slot_name FROM pg_replication_slots WHERE slot_name = 'unused'")
+        assert not left.fetchall()
+        with pytest.raises(psycopg.OperationalError):
+            session.execute("SELECT 1")
+
+
 @in_playground
 async def test_the_commands_of_the_specification_in_chinese(playground: Playground) -> None:
     shown = await bash(playground.here(blocks("docs/zh-CN/specification.md", "specification")))

@@ -87,7 +87,7 @@ def possible(scenarios: Sequence[Scenario], usual: type[DatabaseServer]) -> Iter
 def _kind_of_server(scenario: Scenario, usual: type[DatabaseServer]) -> type[DatabaseServer]:
     if scenario.replicated:
         return ReplicatedServer
-    return SteppedServer if scenario.stepped or scenario.small_disk else usual
+    return SteppedServer if scenario.is_on_stepped_server else usual
 
 
 def table(reports: Reports) -> str:

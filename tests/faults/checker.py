@@ -65,7 +65,7 @@ def check(history: History, *, stepped: bool = False) -> Report:
 
 def one_event_per_key(history: History) -> Iterator[Violation]:
     """I1: however often a request id is repeated, and whatever became of the calls, it makes at most one event."""
-    events: dict[tuple[int, str], set[str]] = defaultdict(set)
+    events: dict[tuple[int, str], set[str]] = defaultdict(set)  # that the database has
     key_of_body = {publish.body_hash: (publish.customer_id, publish.request_id) for publish in history.publishes}
     for publish in history.publishes:
         if publish.event_id is not None:
@@ -73,7 +73,8 @@ def one_event_per_key(history: History) -> Iterator[Violation]:
     for request in history.requests:  # bodies carry the request id, so unknown outcomes show here
         if request.body_hash in key_of_body:
             events[key_of_body[request.body_hash]].add(request.event_id)
-    for (_, request_id), event_ids in events.items():
+    for (_, request_id), made in events.items():
+        event_ids = made - history.gone
         if len(event_ids) > 1:
             yield Violation("I1", f"request id {request_id} made {len(event_ids)} events: {sorted(event_ids)}")
 

@@ -41,6 +41,7 @@ SHOWN: LiteralString = """
 SELECT id % 64, id / 64, webhook_id, retry_count, response_status, event_type, payload->'data'->>'request'
 FROM webhook_logs
 """
+EVENTS: LiteralString = "SELECT event_id FROM events"
 PENDING: LiteralString = "SELECT webhook_id, event_id, attempt FROM deliveries ORDER BY webhook_id, due_at"
 UNDONE: LiteralString = "SELECT (SELECT count(*) FROM deliveries) + (SELECT count(*) FROM commands)"
 
@@ -197,6 +198,11 @@ def log_rows(url: str) -> tuple[LogRow, ...]:
 def shown_rows(url: str) -> tuple[Shown, ...]:
     """What the view `webhook_logs` shows."""
     return tuple(Shown(*row) for row in query(url, SHOWN))
+
+
+def stored_events(url: str) -> frozenset[str]:
+    """The ids of all events that the database has."""
+    return frozenset(event_id_text(event_id) for (event_id,) in query(url, EVENTS))
 
 
 def pending_rows(url: str) -> tuple[Pending, ...]:

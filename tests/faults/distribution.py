@@ -59,6 +59,16 @@ class DistributionServer(DatabaseServer):
         """Starts it after a crash."""
         self._postgres.start()
 
+    def back_up(self) -> None:
+        """Makes a base backup of all databases while the server runs."""
+        self._postgres.back_up()
+
+    def come_back_older(self) -> None:
+        """Stops the server, and starts one on the base backup, at the same address."""
+        self._postgres.stop("fast")
+        self._postgres.restore()
+        self._postgres.start()
+
     def new_database_on_small_disk(self) -> str:
         """A migrated database with nothing in it, whose tables have a small disk to themselves. One at a time."""
         small_disk.need()

@@ -83,15 +83,22 @@ class Round:
 
     @contextlib.contextmanager
     def fault(
-        self, kind: str, *, may_duplicate: bool = False, may_overlap: bool = False, rules_out: str = ""
+        self,
+        kind: str,
+        *,
+        may_duplicate: bool = False,
+        may_overlap: bool = False,
+        may_forget: bool = False,
+        rules_out: str = "",
     ) -> Generator[None]:
         """What is done in the block is the fault; the checker is told when it was and what it may excuse."""
         started_at = time.time()
         try:
             yield
         finally:
-            fault = Fault(kind, started_at, time.time(), may_duplicate, may_overlap, rules_out=rules_out)
-            self.faults.append(fault)
+            times = started_at, time.time()
+            fault = Fault(kind, *times, may_duplicate, may_overlap, may_forget=may_forget, rules_out=rules_out)
+            self.faults.append(replace(fault, is_many=may_forget))  # all of it may have to be done once more
 
     def died(self, kind: str) -> None:
         """A process was just found dead."""
@@ -287,7 +294,14 @@ class Round:
             asked=tuple(self.asked),
             replays=self.has_replayed,
             shown=await asyncio.to_thread(database.shown_rows, self.database_url),
+            gone=await asyncio.to_thread(self._gone) if self.scenario.restored else frozenset(),
         )
+
+    def _gone(self) -> frozenset[str]:
+        """Returns the events that publishers or receivers know, and that the database does not have any more."""
+        published = {publish.event_id for publisher in self.publishers for publish in publisher.history}
+        sent = {request.event_id for request in self.endpoints.requests()}
+        return frozenset(one for one in published | sent if one is not None) - database.stored_events(self.database_url)
 
 
 def _new_database(scenario: Scenario, server: DatabaseServer) -> str:

@@ -67,6 +67,7 @@ def watchers(scenario: Scenario, cluster: Cluster, seed: int) -> Iterator[Resumi
             name = f"{customer_id}-{number}"
             watcher = ResumingWatcher(name, customer_id, cluster, Random(f"{seed}-watcher-{name}"))
             watcher.reconnect_seconds, watcher.away_seconds = scenario.reconnect_seconds, scenario.away_seconds
+            watcher.begins_again = scenario.restored
             yield watcher
 
 

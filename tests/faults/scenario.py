@@ -41,5 +41,11 @@ class Scenario:
     short_seconds: float = 2.5  # in pytest; `make faults` and `make test-long` take longer
     stepped: bool = False  # needs a SteppedServer; the database's clock is no measure then
     small_disk: bool = False  # its database is on a small disk of a SteppedServer's
+    restored: bool = False  # its database comes back as a SteppedServer's backup has it; watchers then begin again
     replicated: bool = False  # needs a ReplicatedServer; the first process has both addresses, the others a name
     begins_before: bool = False  # with the version before, on its schema
+
+    @property
+    def is_on_stepped_server(self) -> bool:
+        """Whether it runs on a SteppedServer, whose clock and disk and data a fault may change."""
+        return self.stepped or self.small_disk or self.restored

@@ -25,6 +25,7 @@ from . import (
     failover_faults,
     jam_faults,
     poison_faults,
+    restore_faults,
     upgrade_faults,
     webhook_faults,
 )
@@ -190,6 +191,7 @@ SCENARIOS: Sequence[Scenario] = (
     *clock_faults.SCENARIOS,
     *chaos_faults.SCENARIOS,
     *failover_faults.SCENARIOS,
+    *restore_faults.SCENARIOS,
     *upgrade_faults.SCENARIOS,
 )
 BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}

@@ -42,6 +42,14 @@ AGAIN = replace(SECOND, arrived_at=13.0, ended_at=13.1)
 KILL = Fault("kill -9", 11.65, 11.65, may_duplicate=True)  # after the receiver's answer, before it was settled
 NO_ANSWER: dict[str, Any] = {"outcome": "internal_error", "response_status": None}
 UNKNOWN = replace(PUBLISH, event_id=None)
+RESTORED = Fault("backup restored", 10.0, 12.0, may_forget=True)
+# Its first request came before the database came back older; what failed was the one after that.
+FORGOTTEN = replace(
+    HEALTHY,
+    publishes=(replace(PUBLISH, answered_at=10.1), replace(PUBLISH, event_id="evt_0", answered_at=10.1)),
+    faults=(RESTORED,),
+    gone=frozenset({"evt_0"}),
+)
 CROWD = tuple(replace(FIRST, event_id=f"evt_x{n}", body_hash=f"x{n}", retry_after=None) for n in range(3))
 CROWD_PUBLISHED = tuple(replace(UNKNOWN, request_id=request.event_id, body_hash=request.body_hash) for request in CROWD)
 
@@ -130,6 +138,12 @@ HOLDS = {
     ),
     "I1: a call that was repeated is answered with the same event": replace(
         HEALTHY, publishes=(UNKNOWN, PUBLISH, replace(PUBLISH, duplicate=True, delivery_count=0))
+    ),
+    "I1: what was acknowledged after the copy may be gone, and be made once more": FORGOTTEN,
+    "I5: what was sent before the copy came back binds nobody": replace(
+        HEALTHY,
+        requests=(replace(SECOND, arrived_at=10.5, ended_at=10.6, status=0), FIRST, SECOND),
+        faults=(replace(RESTORED, may_duplicate=True),),
     ),
     "I3: what a kill found in flight may come once more": replace(
         HEALTHY, requests=(FIRST, SECOND, AGAIN), log=(FAILED, replace(SUCCEEDED, created_at=13.2)), faults=(KILL,)
@@ -236,6 +250,11 @@ BREAKS = {
         HEALTHY, requests=(FIRST, SECOND, replace(SECOND, event_id="evt_2"))
     ),
     "I1: acknowledged, and not stored": replace(HEALTHY, matched={}),
+    "I1: acknowledged before the copy, and gone": replace(FORGOTTEN, faults=(replace(RESTORED, started_at=10.2),)),
+    "I1: acknowledged after the database had come back, and gone": replace(
+        FORGOTTEN, publishes=(PUBLISH, replace(FORGOTTEN.publishes[1], asked_at=12.1, answered_at=12.2))
+    ),
+    "I1: gone, and nothing was restored": replace(FORGOTTEN, faults=()),
     "I1: ended, and still pending": replace(HEALTHY, pending=(Pending(7, "evt_1", 1),)),
     "I2: succeeded, and nothing was received": replace(HEALTHY, requests=(FIRST,)),
     "I2: succeeded, and the receiver said 500": replace(HEALTHY, requests=(FIRST, replace(SECOND, status=500))),

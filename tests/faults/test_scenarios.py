@@ -20,10 +20,10 @@ from .stepped import SteppedServer
 
 pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(120)]
 _USUAL = [
-    one for one in in_full(SCENARIOS, short=tuple(in_short())) if not (one.stepped or one.small_disk or one.replicated)
+    one for one in in_full(SCENARIOS, short=tuple(in_short())) if not (one.is_on_stepped_server or one.replicated)
 ]
 _REPLICATED = [one for one in SCENARIOS if one.replicated]
-_STEPPED = [one for one in SCENARIOS if one.stepped or one.small_disk]
+_STEPPED = [one for one in SCENARIOS if one.is_on_stepped_server]
 
 
 @pytest.mark.parametrize(

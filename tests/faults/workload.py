@@ -22,6 +22,7 @@ from .cluster import Cluster
 _OCCURRED_AT = 1_700_000_000
 _PUBLISH_SECONDS_MAX = 3.0
 _PAUSE_SECONDS = 0.05
+OTHER_LOG = "CURSOR_OF_OTHER_LOG"
 
 
 @dataclass
@@ -104,16 +105,19 @@ class ResumingWatcher:
     streams: int = 0
     refusals: list[str] = field(default_factory=list[str])  # why its streams ended, if the service said so
     prompt: bool = False  # see history.Watcher
+    begins_again: bool = False  # at the log's first change, if its cursor is of another log; what it was told is void
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        cursor = b""
+        cursor, is_from_the_beginning = b"", False
         self.reading.set()
         while True:
             request = service_pb2.WatchDeliveriesRequest(customer_id=self.customer_id)
             request.heartbeat_interval.FromSeconds(1)
             if cursor:
                 request.cursor = cursor
+            elif is_from_the_beginning:
+                request.start_time.FromSeconds(_OCCURRED_AT)
             stream, call = self.streams, self.cluster.any(self.random).stub.WatchDeliveries(request)
             try:
                 async with slowness.timeout(self.reconnect_seconds):
@@ -124,6 +128,9 @@ class ResumingWatcher:
                         await self.reading.wait()
             except grpc.aio.AioRpcError as error:
                 self.refusals += _reasons(error)
+                if self.begins_again and OTHER_LOG in _reasons(error):
+                    cursor, is_from_the_beginning = b"", True
+                    self.told.clear()
             except (TimeoutError, asyncio.InvalidStateError):
                 pass
             finally:

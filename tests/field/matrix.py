@@ -377,6 +377,7 @@ def main() -> int:
     parser.add_argument("--way", nargs="+", choices=list(WAYS), default=list(WAYS), help="only these ways")
     arguments = parser.parse_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))  # the table says it
+    logging.getLogger("psycopg").setLevel(logging.CRITICAL)  # of each connection that a restart has cut
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
     pooler = version_of([program, "--version"]) if program else "not here"
     text = table([row_of(kind, arguments.way) for kind in kinds()], pooler, datetime.now(UTC))

@@ -17,9 +17,11 @@ from tests.support.distribution import DistributionPostgres
 from tests.support.postgres import query, until
 from tests.support.store import options
 from webhook_grpc.commands.postgres import judged_tls
+from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.store.connection.failures import cause_of
 from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.connection.standing import look
-from webhook_grpc.store.db import connect
+from webhook_grpc.store.db import LoopConnection, connect
 from webhook_grpc.store.schema.migrate import check_schema
 
 SECRET = "database-password"
@@ -72,6 +74,28 @@ async def test_each_mode_is_used_as_it_says(
         assert await cursor.fetchall() == [(has_tls,)]
     found = judged_tls(replace(look(url).route, host="db.internal"))  # on another machine
     assert (found.state, words in found.detail) == (state, True), found
+
+
+async def test_the_file_of_authorities_is_read_for_each_new_connection(
+    url: str, authority: Authority, tmp_path: Path
+) -> None:
+    """A wrong new one ends no connection that is there, and once it is right no restart is needed."""
+    file, other = tmp_path / "ca.crt", Authority(tmp_path / "other")
+    file.write_bytes(authority.pem)
+    url = make_conninfo(url, sslmode="verify-full", sslrootcert=str(file))
+    first, second = (LoopConnection(options(url), name) for name in ("settle", "backlog"))
+    try:
+        await first.rows("SELECT 1")
+        file.write_bytes(other.pem)
+        with pytest.raises(Unavailable) as refused:
+            await second.rows("SELECT 1")
+        assert "certificate verify failed" in cause_of(refused.value).text
+        assert await first.rows("SELECT 2") == [(2,)]
+        file.write_bytes(authority.pem)
+        assert await second.rows("SELECT 3") == [(3,)]
+    finally:
+        await first.close()
+        await second.close()
 
 
 @pytest.mark.parametrize("mode", ["verify-ca", "verify-full"])

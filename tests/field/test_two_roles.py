@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from base64 import b64encode
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -16,13 +17,15 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from tests.api.asking import METHODS, ask, code_of, furnish, valid_requests
 from tests.api.asking import REFUSED as REFUSED_ANYWAY
+from tests.cli.running import Program
 from tests.support.distribution import DistributionPostgres
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Receiver
 from tests.support.roles import block
-from tests.support.service import ServiceFactory
+from tests.support.service import SECRET_KEY, ServiceFactory
 from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.store.connection.standing import RIGHTS, look_at_role
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.schema.migrate import check_schema, migrate
 from webhook_grpc.store.schema.migration_files import FOLDER
@@ -226,3 +229,57 @@ def test_another_role_may_not_run_the_functions(roles: Roles) -> None:
         assert {sqlstate_of(url, call) for call in calls} == {"42501"}
     finally:
         query(roles.admin, cast("LiteralString", f"DROP OWNED BY {stranger}; DROP ROLE {stranger}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("roles", ["embedded"], indirect=True)
+async def test_the_doctor_says_what_to_grant_to_a_role_and_that_is_enough_to_serve(
+    roles: Roles, receiver: Receiver, tmp_path: Path
+) -> None:
+    """As the role of `migrate`, of another one: each right that is missing, and nothing of one that has all."""
+    stranger = f"webhook_test_{secrets.token_hex(6)}"
+    query(roles.admin, cast("LiteralString", f"CREATE ROLE {stranger} NOLOGIN"))
+    url = make_conninfo(roles.admin, user=stranger)
+    try:
+
+        async def found(role: str | None, as_who: str = roles.owner) -> tuple[str, str, str]:
+            environment = {"WEBHOOK_DATABASE_URL": as_who, "WEBHOOK_SECRET_KEYS": b64encode(SECRET_KEY).decode()}
+            more = f" --role {role}" if role else ""
+            ran = await Program(tmp_path, {"HOME": str(tmp_path)}).run(f"doctor --server{more} -o json", **environment)
+            [one] = [one for one in ran.objects if one["check"] == "role"]
+            return one["state"], one["detail"], one["remedy"]
+
+        assert (await found(str(conninfo_to_dict(roles.service)["user"])))[0] == "ok"
+        assert (await found("nobody_at_all"))[:2] == ("problem", "there is no role nobody_at_all")
+        _, detail, remedy = await found(stranger)
+        assert detail == f"{stranger} may not log in"
+        query(roles.admin, cast("LiteralString", remedy))
+        state, detail, remedy = await found(stranger)
+        assert (state, detail.startswith(f"{stranger} may not do all that the service does: ")) == ("problem", True)
+        query(roles.owner, cast("LiteralString", remedy.partition(": ")[2]))
+        assert (await found(stranger))[:2] == ("ok", f"{stranger} reads and writes rows, and can change no table")
+
+        services = ServiceFactory(url, tmp_path)
+        try:
+            service = await services.start()
+            await service.create_webhook(receiver.url("/granted"))
+            await service.publish()
+            await receiver.wait_for(1, "/granted")
+        finally:
+            await services.stop()
+
+        query(roles.owner, cast("LiteralString", f"REVOKE ALL ON tokens FROM {stranger}"))
+        said = f"{stranger} may not do all that the service does: SELECT, INSERT, UPDATE, DELETE on webhook_grpc.tokens"
+        assert (await found(None, url))[1] == said, "also of the role that connects itself"
+    finally:
+        query(roles.admin, cast("LiteralString", f"DROP OWNED BY {stranger}; DROP ROLE {stranger}"))
+
+
+@pytest.mark.slow
+def test_the_doctor_knows_each_table_of_ours(database_url: str) -> None:
+    tables = """
+SELECT relname::text FROM pg_class
+WHERE relnamespace = 'webhook_grpc'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+"""
+    assert {name for (name,) in query(database_url, tables)} == RIGHTS.keys()
+    assert not look_at_role(database_url, "webhook_grpc").lacking

@@ -152,6 +152,7 @@ class Fault:
     new one sends, because it lost its lease without dying. A killed process leaves no open requests: its kernel closes
     them at once, and the new owner waits for the lease. `may_deafen`: nobody need know before its end what has changed
     in the database. `rules_out`: for this reason no attempt may be logged as failed meanwhile: the fault is ours.
+    `may_forget`: the database came back as it was when the fault began, so what it took since then may be gone from it.
     """
 
     kind: str
@@ -161,6 +162,7 @@ class Fault:
     may_overlap: bool = False
     may_deafen: bool = False
     rules_out: str = ""
+    may_forget: bool = False
     is_many: bool = False  # so many that each delivery may be concerned more than once
 
 
@@ -228,6 +230,7 @@ class History:
     asked: tuple[Asked, ...] = ()
     replays: bool = False  # whether a replay ran of which `asked` does not say the deliveries
     shown: tuple[Shown, ...] | None = None
+    gone: frozenset[str] = frozenset()  # events that were acknowledged or sent, and that the database does not have
     slowness: float = 1.0  # by how much the machine was slow: tolerances for what takes time are multiplied by it
     matched: Mapping[str, Collection[int]] | None = None  # the webhooks that each stored event matched
     clock_seconds: float = 0.05  # between two readings of clocks

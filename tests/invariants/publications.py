@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from .history import ENDINGS, Delivery, History
+from .history import ENDINGS, Delivery, History, Publish
 from .switches import matched
 from .violation import Violation
 
@@ -12,8 +12,11 @@ from .violation import Violation
 def nothing_is_lost(history: History) -> Iterator[Violation]:
     """I1: an acknowledged event ends for every webhook that it matched, or is pending; never both.
 
-    And the answer counted those webhooks.
+    And the answer counted those webhooks. What is gone from the database was acknowledged while it could be forgotten.
     """
+    for publish in history.publishes:
+        if publish.event_id in history.gone and not _may_be_forgotten(history, publish):
+            yield Violation("I1", f"{publish.event_id} was acknowledged before the database was copied, and is gone")
     pending = {(row.webhook_id, row.event_id) for row in history.pending}
     lost = sorted(unfinished(history) - pending)
     if lost:
@@ -40,7 +43,7 @@ def acknowledged_deliveries(history: History) -> set[Delivery]:
     return {
         (webhook_id, publish.event_id)
         for publish in history.publishes
-        if publish.event_id is not None
+        if publish.event_id is not None and publish.event_id not in history.gone
         for webhook_id in matched(history, publish)[0]
     }
 
@@ -49,6 +52,13 @@ def unfinished(history: History) -> set[Delivery]:
     """Those that never ended."""
     ended = {row.delivery for row in history.log if row.status in ENDINGS}
     return acknowledged_deliveries(history) - ended
+
+
+def _may_be_forgotten(history: History, publish: Publish) -> bool:
+    return any(
+        fault.may_forget and fault.started_at <= publish.answered_at and publish.asked_at <= fault.ended_at
+        for fault in history.faults
+    )
 
 
 def _some(deliveries: Sequence[Delivery]) -> str:

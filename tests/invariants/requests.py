@@ -35,8 +35,10 @@ def not_received(history: History) -> Iterator[LogRow]:
 def not_too_early(history: History) -> Iterator[Violation]:
     """I5: no attempt comes before the log says that it is due, nor before the Retry-After that the log knows of.
 
-    An answer that was lost in a crash binds nobody: its attempt is made again, or counted without it.
+    An answer that was lost in a crash binds nobody: its attempt is made again, or counted without it. What was sent
+    before the database came back older has nothing to do with what the log has from after that.
     """
+    forgetting = [fault for fault in history.faults if fault.may_forget]
     rows = {(row.webhook_id, row.event_id, row.attempt_count): row for row in history.log if row.outcome is not None}
     answers = {(request.webhook_id, request.event_id, request.attempt): request for request in history.requests}
     restarted = restarted_at(history)
@@ -46,6 +48,8 @@ def not_too_early(history: History) -> Iterator[Violation]:
         row, answer = rows.get(before), answers.get(before)
         is_restarted = (request.webhook_id, request.event_id, request.attempt) in restarted
         if row is None or row.next_due_at is None or is_restarted:
+            continue
+        if any(request.arrived_at <= one.ended_at and row.created_at >= one.started_at for one in forgetting):
             continue
         early_seconds = row.next_due_at - request.arrived_at
         if early_seconds > history.clock_seconds:

@@ -95,8 +95,7 @@ class DistributionPostgres:
         if follows is None:
             self._run("initdb", "-D", str(self.data), "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         else:
-            copy = ("pg_basebackup", "-R", "-X", "stream", "--checkpoint=fast", "--no-sync", "-D", str(self.data))
-            self._run(*copy, "-d", make_conninfo(follows.url, dbname=""))
+            self._copy(follows, self.data, "-R")
         self.configure({"fsync": "off", "max_connections": "100", "search_path": SEARCH_PATH, **(settings or {})})
         self.start()
 
@@ -126,6 +125,15 @@ class DistributionPostgres:
         """Stops it: `immediate` is a crash, without a checkpoint."""
         self._run("pg_ctl", "-D", str(self.data), "-m", mode, "-w", "stop")
 
+    def back_up(self) -> None:
+        """Makes a base backup, for `restore`, while it runs: the data as they are when this returns, or just before."""
+        self._copy(self, self._backup)
+
+    def restore(self) -> None:
+        """Puts the base backup in the place of the data of a server that is stopped; it is then to be started."""
+        shutil.rmtree(self.data)
+        self._backup.rename(self.data)
+
     def promote(self) -> None:
         """Makes a standby a primary; returns when it accepts writes."""
         self._run("pg_ctl", "-D", str(self.data), "-w", "-t", str(_START_SECONDS_MAX), "promote")
@@ -142,6 +150,15 @@ class DistributionPostgres:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(make.format(sql.Identifier(name), sql.Literal(encoding)))
         return make_conninfo(self.url, dbname=name)
+
+    @property
+    def _backup(self) -> Path:
+        return self._directory / "backup"
+
+    def _copy(self, server: DistributionPostgres, to: Path, *options: str) -> None:
+        """Copies the data of a server that runs."""
+        copy = ("pg_basebackup", "-X", "stream", "--checkpoint=fast", "--no-sync", *options, "-D", str(to))
+        self._run(*copy, "-d", make_conninfo(server.url, dbname=""))
 
     def _run(self, program: str, *arguments: str, check: bool = True, before: Sequence[str] = ()) -> None:
         """Runs a program as the server's user. `before`: a command that runs a command, and changes the user itself."""

@@ -19,7 +19,7 @@ from webhook_grpc.commands.postgres import (
     judged_tls,
 )
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import RoleStanding, Route, Standing
+from webhook_grpc.store.connection.standing import Right, RoleStanding, Route, Standing
 
 ROUTE = Route("db.internal", 5432, ("db.internal",), "any", "verify-full", True, "TLSv1.3", Pooling.NONE)
 LOCAL = replace(
@@ -28,7 +28,21 @@ LOCAL = replace(
 FINE = Standing(
     ROUTE, "UTF8", "C.UTF-8", False, {}, {"the server": 97, "the role app": -1}, {"the server": 10, "the role app": 4}
 )
-ROLE = RoleStanding("app", False, False, ())
+ROLE = RoleStanding("app", False, False)
+LACKING = (
+    Right("SCHEMA", "webhook_grpc", "USAGE"),
+    *(Right("TABLE", f"webhook_grpc.{name}", one) for name in ("events", "meta") for one in ("SELECT", "INSERT")),
+    *(Right("TABLE", f"webhook_grpc.{name}", "SELECT") for name in ("tokens", "workers", "shards")),
+    Right("SEQUENCE", "webhook_grpc.webhooks_id_seq", "USAGE"),
+)
+GRANTED = (
+    "USAGE on webhook_grpc, SELECT, INSERT on webhook_grpc.events, SELECT, INSERT on webhook_grpc.meta, "
+    "SELECT on webhook_grpc.tokens, SELECT on webhook_grpc.workers and on 2 more "
+    '→ as the owner of the tables: GRANT USAGE ON SCHEMA webhook_grpc TO "app"; '
+    'GRANT SELECT, INSERT ON TABLE webhook_grpc.events, webhook_grpc.meta TO "app"; '
+    'GRANT SELECT ON TABLE webhook_grpc.tokens, webhook_grpc.workers, webhook_grpc.shards TO "app"; '
+    'GRANT USAGE ON SEQUENCE webhook_grpc.webhooks_id_seq TO "app"'
+)
 
 
 def seen(finding: Finding) -> tuple[str, str]:
@@ -88,7 +102,13 @@ def test_all_is_fine_on_a_server_as_it_should_be() -> None:
             "warning",
             "app is a superuser → give the service a role of its own",
         ),
-        (judged_role(replace(ROLE, lacking=("events", "meta"))), "problem", "may not read and write events, meta"),
+        (
+            judged_role(replace(ROLE, lacking=LACKING)),
+            "problem",
+            GRANTED,
+        ),
+        (judged_role(replace(ROLE, exists=False)), "problem", "there is no role app → make it"),
+        (judged_role(replace(ROLE, name='a"b', may_log_in=False)), "problem", 'ALTER ROLE "a""b" LOGIN'),
         (judged_role(replace(ROLE, is_owner=True)), "ok", "app owns the tables"),
     ],
 )

@@ -52,10 +52,11 @@ _AFTER_SETTINGS: Final = ("tokens", "TLS", "egress", "file limit", "database", *
 _PERMISSIONS: Final = ("read", "publish", "manage", "admin")
 
 
-def findings(token: str = "") -> Iterator[Finding]:
+def findings(token: str = "", role: str | None = None) -> Iterator[Finding]:
     """Yields what each check of this environment has found, as soon as it is known.
 
-    `token`: of whoever looks, empty for none; one check says whose it is.
+    `token`: of whoever looks, empty for none; one check says whose it is. `role`: that of the service, if it is another
+    one than connects here.
     """
     try:
         settings = load_settings()
@@ -68,7 +69,7 @@ def findings(token: str = "") -> Iterator[Finding]:
     yield _tried("TLS", partial(_tls, settings))
     yield _egress(settings)
     yield judged_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[1], descriptors_needed(settings))
-    yield from _of_database(settings, token)
+    yield from _of_database(settings, token, role)
 
 
 def _settings(settings: Settings) -> Finding:
@@ -129,10 +130,10 @@ class _NotThere(Exception):
     """There is no database to look at yet, and a check makes none."""
 
 
-def _of_database(settings: Settings, token: str) -> Iterator[Finding]:
+def _of_database(settings: Settings, token: str, role: str | None) -> Iterator[Finding]:
     try:
         with _opened(settings) as conninfo:
-            yield from _found_at(conninfo, settings, token)
+            yield from _found_at(conninfo, settings, token, role)
     except _NotThere as error:
         yield Finding("database", "skipped", str(error))
         yield from _not_checked("no database", _AFTER_DATABASE)
@@ -141,13 +142,13 @@ def _of_database(settings: Settings, token: str) -> Iterator[Finding]:
         yield from _not_checked("no database", _AFTER_DATABASE)
 
 
-def _found_at(conninfo: str, settings: Settings, token: str) -> Iterator[Finding]:
+def _found_at(conninfo: str, settings: Settings, token: str, role: str | None) -> Iterator[Finding]:
     """Yields what there is to say of a database that can be reached. Raises BadConninfo, DatabaseUnreachable."""
     pooling, standing = Pooling(settings.database_pooler), look(conninfo)
     of_server = list(judged(standing, pooling, _connections_needed(settings)))
     try:
         place = check_schema(conninfo, pooling, settings.database_schema)
-        answered, *others = run_in_database(place, partial(_looked_at, settings, token, place))
+        answered, *others = run_in_database(place, partial(_looked_at, settings, token, place, role))
     except SchemaError as error:
         yield Finding("database", "ok", "it answers")
         yield from of_server
@@ -188,21 +189,23 @@ def _opened(settings: Settings) -> Generator[str]:
         embedded.stop()
 
 
-async def _looked_at(settings: Settings, token: str, place: Place, database: Database) -> list[Finding]:
+async def _looked_at(
+    settings: Settings, token: str, place: Place, role: str | None, database: Database
+) -> list[Finding]:
     """Returns what there is to say of the database itself, and then of everything after the schema."""
     before, started = time.time(), time.monotonic()
     at = (await database_time(database)).timestamp()
     answered = f"Postgres {await server_version(database)}, answers in {_milliseconds(started)}"
     after = time.time()
     ahead = before - at if before > at else min(0.0, after - at)
+    of_database = _standing(answered, [*await durability_warnings(database), *_clock_warnings(ahead)])
+    own = await asyncio.to_thread(look_at_role, place.conninfo, place.schema)
+    judged_one = own if role is None else await asyncio.to_thread(look_at_role, place.conninfo, place.schema, role)
+    found = [of_database, judged_schema(place), judged_role(judged_one)]
+    if own.lacking:
+        return [*found, *_not_checked(f"{own.name} may not read all that is needed for it", ("caller", "secret keys"))]
     sealer = _sealer(settings)
-    return [
-        _standing(answered, [*await durability_warnings(database), *_clock_warnings(ahead)]),
-        judged_schema(place),
-        judged_role(await asyncio.to_thread(look_at_role, place.conninfo, place.schema)),
-        await _caller(settings, token, sealer, database),
-        await _keys(settings, sealer, database),
-    ]
+    return [*found, await _caller(settings, token, sealer, database), await _keys(settings, sealer, database)]
 
 
 def judged_schema(place: Place) -> Finding:

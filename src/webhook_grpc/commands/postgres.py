@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import RoleStanding, Route, Standing
+from webhook_grpc.store.connection.standing import Right, RoleStanding, Route, Standing
 
 from .findings import Finding
 
 CHECKS: Final = ("hosts", "database TLS", "pooler", "locale", "session settings", "connections")
 
+_SHOWN_MAX: Final = 5  # objects on which a right is lacked
 _READ_WRITE: Final = frozenset({"read-write", "primary"})
 _VERIFIED: Final = {"verify-full": "the server's certificate and name are verified", "verify-ca": "its authority is"}
 
@@ -112,11 +114,41 @@ def judged_connections(found: Standing, needed: int) -> Finding:
 
 def judged_role(found: RoleStanding) -> Finding:
     """Judges what the role of the service may do: what it needs, and better not much more."""
+    quoted = f'"{found.name.replace(chr(34), chr(34) * 2)}"'
+    if not found.exists:
+        detail = f"there is no role {found.name}"
+        return Finding("role", "problem", detail, "make it as docs/operations.md says under Two roles")
+    if not found.may_log_in:
+        return Finding("role", "problem", f"{found.name} may not log in", f"ALTER ROLE {quoted} LOGIN")
     if found.lacking:
-        detail = f"{found.name} may not read and write {', '.join(found.lacking)}"
-        return Finding("role", "problem", detail, "grant it as docs/operations.md says under Two roles")
+        detail = f"{found.name} may not do all that the service does: {_named(found.lacking)}"
+        return Finding("role", "problem", detail, f"as the owner of the tables: {'; '.join(_grants(found, quoted))}")
     if found.is_superuser:
         detail = f"{found.name} is a superuser"
         return Finding("role", "warning", detail, "give the service a role of its own: docs/operations.md, Two roles")
     whose = "owns the tables" if found.is_owner else "reads and writes rows, and can change no table"
     return Finding("role", "ok", f"{found.name} {whose}")
+
+
+def _named(lacking: Sequence[Right]) -> str:
+    """Returns what is lacked, the first of it by name."""
+    words = [f"{', '.join(privileges)} on {name}" for (_, name), privileges in _by_object(lacking).items()]
+    more = f" and on {len(words) - _SHOWN_MAX} more" if len(words) > _SHOWN_MAX else ""
+    return f"{', '.join(words[:_SHOWN_MAX])}{more}"
+
+
+def _grants(found: RoleStanding, role: str) -> Iterator[str]:
+    """Yields the statements after which nothing is lacked: one for objects of a kind that need the same."""
+    names = defaultdict[tuple[str, tuple[str, ...]], list[str]](list)
+    for (kind, name), privileges in _by_object(found.lacking).items():
+        names[kind, tuple(privileges)].append(name)
+    for (kind, privileges), objects in names.items():
+        yield f"GRANT {', '.join(privileges)} ON {kind} {', '.join(objects)} TO {role}"
+
+
+def _by_object(lacking: Sequence[Right]) -> Mapping[tuple[str, str], Sequence[str]]:
+    """Returns the privileges that are lacked on each object, by its kind and name."""
+    found = defaultdict[tuple[str, str], list[str]](list)
+    for right in lacking:
+        found[right.kind, right.name].append(right.privilege)
+    return found

@@ -21,18 +21,21 @@ _RESULT: Final = Kind("check", [Column(name, name) for name in _VALUES], more=di
 
 @click.command("doctor", cls=Command, examples=["webhook-grpc doctor", "webhook-grpc doctor -o json"])
 @click.option("--server", "is_server", is_flag=True, help="Also the settings of this environment, and the database.")
+@click.option("--role", metavar="NAME", help="Judge this role's rights in the database, not those of who connects.")
 @with_session
-def doctor(session: Session, is_server: bool) -> int:
+def doctor(session: Session, is_server: bool, role: str | None) -> int:
     """Check what lies between this machine and the service: each line is fine, or says what to do.
 
     Nothing is changed, no webhook is called, no token is shown. Exit status 1 if there is a problem.
     """
     if is_server and find_spec("webhook_grpc") is None:
         raise UsageFailure("--server looks at the server, the package webhook-grpc, which is not installed here")
+    if role is not None and not is_server:
+        raise UsageFailure("--role is of --server, which looks at the database")
     found: list[Result] = []
 
     def noted() -> Iterator[Result]:
-        for result in _results(session, is_server=is_server):
+        for result in _results(session, role, is_server=is_server):
             found.append(result)
             yield result
 
@@ -46,10 +49,10 @@ def doctor(session: Session, is_server: bool) -> int:
     return FAILED if any(result.state == "problem" for result in found) else 0
 
 
-def _results(session: Session, *, is_server: bool) -> Iterator[Result]:
+def _results(session: Session, role: str | None, *, is_server: bool) -> Iterator[Result]:
     from webhook_grpc_cli.doctoring.checks import results, token_of
 
     yield from results(session)
     if is_server:
-        for one in import_module("webhook_grpc.commands.doctor").findings(token_of(session)):
+        for one in import_module("webhook_grpc.commands.doctor").findings(token_of(session), role):
             yield Result(one.check, one.state, one.detail, one.remedy)

@@ -44,30 +44,64 @@ SELECT (SELECT coalesce(sum(numbackends), 0)::integer FROM pg_stat_database),
 """
 SELECT_TLS: Final = "SELECT version FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
+# A role by its name, or the one that connects: is it there, may it log in, is it a superuser, does it own our tables.
 SELECT_ROLE: Final = """
-SELECT current_user::text, r.rolsuper, coalesce(pg_has_role(c.relowner, 'USAGE'), false)
-FROM pg_roles r LEFT JOIN pg_class c ON c.oid = to_regclass(format('%%I.webhook_migrations', %(schema)s::text))
-WHERE r.rolname = current_user
+SELECT s.name::text, r.oid IS NOT NULL, coalesce(r.rolcanlogin, false), coalesce(r.rolsuper, false),
+    coalesce(pg_has_role(r.oid, c.relowner, 'USAGE'), false)
+FROM (SELECT coalesce(%(role)s::text, current_user::text) AS name) s
+LEFT JOIN pg_roles r ON r.rolname = s.name
+LEFT JOIN pg_class c ON c.oid = to_regclass(format('%%I.webhook_migrations', %(schema)s::text))
 """
-# Those of our tables that the role may not read and write as the service does.
+# What of what the service does a role may not do, object by object, each with its name as GRANT has it.
 SELECT_LACKING: Final = """
-SELECT c.relname::text FROM pg_class c
-WHERE c.relnamespace = (SELECT n.oid FROM pg_namespace n WHERE n.nspname = %(schema)s)
-    AND c.relname = ANY(%(tables)s::text[]) AND NOT (
-    has_table_privilege(c.oid, 'SELECT')
-    AND (has_table_privilege(c.oid, 'INSERT') OR c.relname = 'webhook_migrations')
-    AND (
-        has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')
-        OR c.relname IN ('webhook_migrations', 'audit_entries')
-    )
+WITH role AS (
+    SELECT r.oid FROM pg_roles r WHERE r.rolname = coalesce(%(role)s::text, current_user::text)
+), schema AS (
+    SELECT n.oid, quote_ident(n.nspname) AS name FROM pg_namespace n WHERE n.nspname = %(schema)s
+), ours AS (
+    SELECT c.oid, format('%%s.%%I', s.name, c.relname) AS name, w.privilege
+    FROM schema s
+    JOIN pg_class c ON c.relnamespace = s.oid
+    JOIN unnest(%(tables)s::text[], %(privileges)s::text[]) AS w(relname, privilege) ON w.relname = c.relname::text
+), sequences AS (
+    SELECT DISTINCT q.oid, format('%%s.%%I', s.name, q.relname) AS name
+    FROM schema s
+    JOIN pg_class q ON q.relnamespace = s.oid AND q.relkind = 'S'
+    JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = q.oid AND d.deptype = 'a'
+    JOIN ours o ON d.refclassid = 'pg_class'::regclass AND d.refobjid = o.oid
+), functions AS (
+    SELECT p.oid, format('%%s.%%I(%%s)', s.name, p.proname, pg_get_function_identity_arguments(p.oid)) AS name
+    FROM schema s JOIN pg_proc p ON p.pronamespace = s.oid AND p.proname = ANY(%(functions)s::text[])
 )
-ORDER BY c.relname
+SELECT 'DATABASE', quote_ident(current_database()), 'CONNECT'
+FROM role r WHERE NOT has_database_privilege(r.oid, current_database(), 'CONNECT')
+UNION ALL
+SELECT 'SCHEMA', s.name, 'USAGE' FROM role r, schema s WHERE NOT has_schema_privilege(r.oid, s.oid, 'USAGE')
+UNION ALL
+SELECT 'TABLE', o.name, o.privilege FROM role r, ours o WHERE NOT has_table_privilege(r.oid, o.oid, o.privilege)
+UNION ALL
+SELECT 'SEQUENCE', q.name, 'USAGE' FROM role r, sequences q WHERE NOT has_sequence_privilege(r.oid, q.oid, 'USAGE')
+UNION ALL
+SELECT 'FUNCTION', f.name, 'EXECUTE'
+FROM role r, functions f WHERE NOT has_function_privilege(r.oid, f.oid, 'EXECUTE')
 """
-TABLES: Final = (
-    "attempts", "audit_entries", "believed_time", "commands", "deliveries", "erasures", "event_types", "events",
-    "idempotency_keys", "meta", "replay_webhooks", "replays", "shards", "signing_keys", "tokens", "webhook_health",
-    "webhook_migrations", "webhooks", "workers",
+_KINDS: Final = ("DATABASE", "SCHEMA", "TABLE", "SEQUENCE", "FUNCTION")
+_OF_ROWS: Final = ("SELECT", "INSERT", "UPDATE", "DELETE")
+_PRIVILEGES: Final = ("CONNECT", "USAGE", *_OF_ROWS, "EXECUTE")
+_TABLES: Final = (
+    "attempts", "believed_time", "commands", "deliveries", "erasures", "event_types", "events", "idempotency_keys",
+    "meta", "replay_webhooks", "replays", "shards", "signing_keys", "tokens", "webhook_health", "webhooks", "workers",
 )  # fmt: skip
+RIGHTS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(_TABLES, _OF_ROWS),
+    "audit_entries": ("SELECT", "INSERT"),
+    "webhook_migrations": ("SELECT",),
+}
+"""What the service does with each of our tables."""
+FUNCTIONS: Final = (
+    "make_partition", "detach_partition", "drop_partition", "analyse_table", "delete_audit_entries",
+)  # fmt: skip
+"""Those that the owner lets the service run."""
 
 
 @record
@@ -106,14 +140,25 @@ class Standing:
 
 
 @record
+class Right:
+    """One that a role lacks, in the words of GRANT: `name` is quoted where that is needed, and has the schema."""
+
+    kind: str
+    name: str
+    privilege: str
+
+
+@record
 class RoleStanding:
     """What a role is and may do in the schema of our tables."""
 
     name: str
     is_superuser: bool
     is_owner: bool
-    lacking: tuple[str, ...]
-    """Tables that it may not read and write."""
+    lacking: tuple[Right, ...] = ()
+    """What it may not do of what the service does."""
+    exists: bool = True
+    may_log_in: bool = True
 
 
 def look(conninfo: str) -> Standing:
@@ -135,12 +180,25 @@ def look(conninfo: str) -> Standing:
         )
 
 
-def look_at_role(conninfo: str, schema: str) -> RoleStanding:
-    """Returns what our role may do. Raises BadConninfo, DatabaseUnreachable, UnsuitableServer."""
+def look_at_role(conninfo: str, schema: str, role: str | None = None) -> RoleStanding:
+    """Returns what a role may do, by default the one that connects.
+
+    Raises BadConninfo, DatabaseUnreachable, UnsuitableServer.
+    """
+    tables, privileges = zip(*((table, one) for table, rights in RIGHTS.items() for one in rights), strict=True)
+    wanted = {"tables": list(tables), "privileges": list(privileges), "functions": list(FUNCTIONS)}
     with _opened(conninfo) as connection:
-        [(name, is_superuser, is_owner)] = connection.execute(SELECT_ROLE, {"schema": schema}).fetchall()
-        lacking = connection.execute(SELECT_LACKING, {"schema": schema, "tables": list(TABLES)}).fetchall()
-        return RoleStanding(name, is_superuser, is_owner, tuple(table for (table,) in lacking))
+        [(name, exists, may_log_in, is_superuser, is_owner)] = connection.execute(
+            SELECT_ROLE, {"schema": schema, "role": role}
+        ).fetchall()
+        lacking = connection.execute(SELECT_LACKING, {"schema": schema, "role": role, **wanted}).fetchall()
+        rights = sorted((Right(*row) for row in lacking), key=_place)
+        return RoleStanding(name, is_superuser, is_owner, tuple(rights), exists, may_log_in)
+
+
+def _place(right: Right) -> tuple[int, str, int]:
+    """Returns where a right stands among others."""
+    return _KINDS.index(right.kind), right.name, _PRIVILEGES.index(right.privilege)
 
 
 def _route(conninfo: str, connection: Connection[Row], second: Connection[Row]) -> Route:
