@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 import grpc
@@ -16,7 +16,7 @@ import psycopg
 import pytest
 import pytest_asyncio
 from google.api.field_behavior_pb2 import FieldBehavior, field_behavior
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from webhook.v1 import service_pb2 as pb
 from webhook.v1 import token_pb2
@@ -219,7 +219,7 @@ def named_in(world: World, message: Message) -> bool:
     return any(str(one) in str(message) for one in ids)
 
 
-def ids_below(descriptor: Descriptor) -> set[str]:
+def ids_below(descriptor: Any) -> set[str]:
     """Returns which ids a caller may name in a request, or in the resource in it."""
     inner = (field.message_type for field in descriptor.fields if field.message_type is not None)
     found = (*descriptor.fields, *(field for message in inner for field in message.fields))
@@ -227,7 +227,7 @@ def ids_below(descriptor: Descriptor) -> set[str]:
 
 
 def _is_answer(field: FieldDescriptor) -> bool:
-    return FieldBehavior.Value("OUTPUT_ONLY") in field.GetOptions().Extensions[field_behavior]
+    return FieldBehavior.Value("OUTPUT_ONLY") in field.GetOptions().Extensions[cast("Any", field_behavior)]
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -180,7 +180,7 @@ async def a_token_that_ends_is_followed_by_the_next_one_in_the_same_place(
             next_one_given.set()
         return given[-1]
 
-    await page.expose_function("nextToken", next_token)
+    await page.expose_function("nextToken", next_token)  # pyright: ignore[reportUnknownMemberType] - its types are bare
     await page.add_init_script(PRODUCT)
     await page.goto(f"{installation.url}/?event_types=job.completed")
     rows = page.locator("webhook-deliveries .row")
