@@ -73,7 +73,7 @@ async def _crumbs(target: Target, scale: float, head: bytes) -> str:
             _, writer = await target.connect(target.http)
             with contextlib.suppress(OSError):
                 writer.write(head)
-                while time.monotonic() < until:
+                while time.monotonic() < until and not writer.is_closing():
                     writer.write(CRUMBS)
                     await writer.drain()
                     taken += len(CRUMBS) // 6
