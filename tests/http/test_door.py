@@ -383,6 +383,19 @@ async def test_a_taken_default_address_is_a_warning_and_no_door(
 # --- operations ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["app.js", "webhook-deliveries.js"])
+async def test_what_pages_of_others_load_has_an_address_that_does_not_change(
+    services: ServiceFactory, name: str
+) -> None:
+    service = await services.start(http_address="127.0.0.1:0")
+    async with Http(service) as http:
+        module = await http.get(f"/ui/{name}")
+        found = re.fullmatch(r'export \* from "\./(.+)";\n', module.text)
+        assert found
+        assert module.headers["cache-control"] == "no-cache"
+        assert "customElements.define" in (await http.get(f"/ui/{found[1]}")).text
+
+
 async def test_the_root_says_where_to_look(services: ServiceFactory) -> None:
     async with Http(await services.start(http_address="127.0.0.1:0")) as http:
         index = await http.get("/")
