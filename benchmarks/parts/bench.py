@@ -124,11 +124,11 @@ class Bench:
         """Starts the bare clients."""
         return await self.worker("client", "poster")
 
-    async def publishers(self, address: str, count: int = 1) -> list[Child]:
-        """Starts load generators that are connected to a service."""
+    async def publishers(self, address: str, count: int = 1, token: str = "") -> list[Child]:
+        """Starts load generators that are connected to a service, with a token if it wants one."""
         started = [await self.worker("generator", "publisher") for _ in range(count)]
         for child in started:
-            await child.ask("connect", address=address)
+            await child.ask("connect", address=address, token=token)
         return started
 
     def servers(self) -> Sequence[str]:

@@ -81,9 +81,10 @@ class Delivered:
         fan_out: int = 1,
         url: str = "",
         first: int = 1,
+        token: str = "",
     ) -> Delivered:
         """Gives a service that runs webhooks that lead to the sink. `first`: the id of the first of their customers."""
-        publishers = await bench.publishers(service.address, generators)
+        publishers = await bench.publishers(service.address, generators, token)
         made = {"customers": CUSTOMERS, "each": fan_out, "first": first}
         await publishers[0].ask("webhooks", url=url or sink.url, **made)
         started = cls(bench, service, sink, publishers, fan_out, first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -26,9 +26,11 @@ class Publisher:
 
     def __init__(self) -> None:
         self._stubs: Iterator[service_pb2_grpc.WebhookServiceAsyncStub] = iter(())
+        self._sent: Sequence[tuple[str, str]] = ()  # with each call
 
-    async def connect(self, address: str) -> None:
-        """Opens channels to a service, each with a TCP connection of its own."""
+    async def connect(self, address: str, token: str = "") -> None:
+        """Opens channels to a service, each with a TCP connection of its own. Calls carry the token, if any."""
+        self._sent = (("authorization", f"Bearer {token}"),) if token else ()
         options = [("grpc.use_local_subchannel_pool", 1)]
         channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(CHANNELS)]
         self._stubs = itertools.cycle([service_pb2_grpc.WebhookServiceStub(channel) for channel in channels])
@@ -51,7 +53,7 @@ class Publisher:
                     events=["*"],
                     max_in_flight=in_flight,
                 )
-                await self.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook))
+                await self.stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=self._sent)
 
         await asyncio.gather(*(work() for _ in range(16)))
 
@@ -70,7 +72,7 @@ class Publisher:
         )
 
         async def one(_: int) -> int:
-            response = await self.stub.BatchPublishEvents(batch)
+            response = await self.stub.BatchPublishEvents(batch, metadata=self._sent)
             if not all(result.HasField("published") for result in response.results):
                 raise RuntimeError("an event of a batch was refused")
             return size
@@ -95,7 +97,7 @@ class Publisher:
         """Publishes one event a call, so many calls at a time; returns how many."""
 
         async def one(number: int) -> int:
-            await self.stub.PublishEvent(request(first + number % customers))
+            await self.stub.PublishEvent(request(first + number % customers), metadata=self._sent)
             return 1
 
         return await self._load(one, callers, 1, seconds, count, gate)
@@ -106,7 +108,7 @@ class Publisher:
 
         async def one(number: int) -> None:
             at = time.monotonic()
-            response = await self.stub.PublishEvent(request(first + number % customers))
+            response = await self.stub.PublishEvent(request(first + number % customers), metadata=self._sent)
             began[response.event_id] = at
 
         await paced(one, rate, seconds)
@@ -118,7 +120,7 @@ class Publisher:
 
         async def one(_: int) -> None:
             at = time.monotonic()
-            response = await self.stub.PublishEvent(request(first))
+            response = await self.stub.PublishEvent(request(first), metadata=self._sent)
             times[response.event_id] = at, time.monotonic()
 
         await paced(one, rate, seconds)
@@ -132,7 +134,7 @@ class Publisher:
         async def one(_: int) -> None:
             nonlocal taken
             try:
-                response = await self.stub.BatchPublishEvents(batch)
+                response = await self.stub.BatchPublishEvents(batch, metadata=self._sent)
             except grpc.aio.AioRpcError:
                 return  # refused: there are too many
             taken += sum(result.HasField("published") for result in response.results)
@@ -142,13 +144,14 @@ class Publisher:
 
     async def switch(self, customer_id: int, *, on: bool) -> None:
         """Pauses the webhooks of a customer, or resumes them."""
-        listed = await self.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=customer_id))
+        wanted = service_pb2.ListWebhooksRequest(customer_id=customer_id)
+        listed = await self.stub.ListWebhooks(wanted, metadata=self._sent)
         for webhook in listed.webhooks:
             named = {"customer_id": customer_id, "webhook_id": webhook.webhook_id}
             if on:
-                await self.stub.ResumeWebhook(service_pb2.ResumeWebhookRequest(**named))
+                await self.stub.ResumeWebhook(service_pb2.ResumeWebhookRequest(**named), metadata=self._sent)
             else:
-                await self.stub.PauseWebhook(service_pb2.PauseWebhookRequest(**named))
+                await self.stub.PauseWebhook(service_pb2.PauseWebhookRequest(**named), metadata=self._sent)
 
     async def _load(
         self,

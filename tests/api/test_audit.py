@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, LiteralString
 
 import pytest
 import pytest_asyncio
@@ -33,6 +33,15 @@ FROM audit_entries WHERE request_id = %s
 """
 
 
+# What calls change, as far as the service itself does not go on with it meanwhile.
+STATE: Final[tuple[LiteralString, ...]] = (
+    *("SELECT w::text FROM webhooks w", "SELECT e::text FROM event_types e", "SELECT e::text FROM erasures e"),
+    *("SELECT token_id::text FROM tokens", "SELECT k::text FROM signing_keys k"),
+    "SELECT replay_id || status FROM replays WHERE status = 'cancelled' UNION ALL SELECT replay_id::text FROM replays",
+    "SELECT c::text FROM commands c WHERE command <> 'replay'",
+)
+
+
 @dataclass(frozen=True)
 class Scene:
     """A service that takes calls without a token, and what there is in it."""
@@ -49,6 +58,17 @@ class Scene:
     def entries(self, request_id: str) -> list[tuple[Any, ...]]:
         """What a call has left."""
         return self.postgres.rows(ENTRIES, (request_id,))
+
+    async def refused(self, method: str, request: Any) -> None:
+        """Calls a method while its entry can't be stored: then nothing of what it changes is, either."""
+        before = [sorted(self.postgres.rows(statement)) for statement in STATE]
+        self.postgres.rows("ALTER TABLE audit_entries ADD CONSTRAINT full_up CHECK (false) NOT VALID")
+        try:
+            refused = await refusal(self.ask(method, request, "no-room"))
+            assert refused.reason == "STORAGE_UNAVAILABLE"
+            assert [sorted(self.postgres.rows(statement)) for statement in STATE] == before
+        finally:
+            self.postgres.rows("ALTER TABLE audit_entries DROP CONSTRAINT full_up")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -104,11 +124,14 @@ def vars_of(world: World) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", CHANGING)
-async def test_a_call_that_changes_something_leaves_one_entry(scene: Scene, method: str) -> None:
+async def test_a_call_that_changes_something_leaves_one_entry_or_else_changes_nothing(
+    scene: Scene, method: str
+) -> None:
     world = await furnish(scene.service)
     requests = valid_requests(world)
     if method in BEFORE:
         await scene.ask(BEFORE[method], requests[BEFORE[method]], "before")
+    await scene.refused(method, requests[method])
     response = await scene.ask(method, requests[method], f"call-of-{method}")
     [(name, caller, token_id, source, customer_id, resources, fields, result, reason)] = scene.entries(
         f"call-of-{method}"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from typing import Any
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
+from typing import Any, Final
 
 import aiohttp
 import grpc
+import psutil
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2
 from webhook.v1 import service_pb2 as pb
@@ -18,12 +22,15 @@ from webhook.v1.webhook_pb2 import Webhook
 from tests.api.asking import OTHER_CUSTOMER, ask, code_of, refusal
 from tests.attack import target as raw
 from tests.support import slowness
+from tests.support.process import CLI, Process
+from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
 from webhook_grpc.api.messages import reading
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.server.grpc import reflection
 from webhook_grpc.server.limits import UNREAD_ANSWER_BYTES_MIN
+from webhook_grpc.store.registry import webhooks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 TOKENS = json.dumps([{"name": "one", "sha256": token_hash("one")}, {"name": "two", "sha256": token_hash("two")}])
@@ -60,34 +67,91 @@ async def test_a_request_that_does_not_come_whole_is_ended(services: ServiceFact
     assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "BODY_TOO_SLOW")
 
 
-async def test_one_customer_cannot_take_all_streams_by_either_door(services: ServiceFactory) -> None:
-    service = await services.start(streams_per_customer_max=1, http_address="127.0.0.1:0")
-    url = f"http://127.0.0.1:{service.app.http_port}/api/deliveries:watch?customer_id={CUSTOMER}"
-    async with service.watching():
-        refused = await refusal(ask(service, "WatchDeliveries", pb.WatchDeliveriesRequest(customer_id=CUSTOMER)))
-        watch: Any = service.stub.WatchDeliveries(pb.WatchDeliveriesRequest(customer_id=OTHER_CUSTOMER))
-        assert (await watch.read()).cursor, "others have places"
-        watch.cancel()
-        async with aiohttp.ClientSession() as session, session.get(url) as answer:
-            assert (answer.status, (await answer.json())["reason"]) == (429, "TOO_MANY_STREAMS")
-            assert int(answer.headers["Retry-After"]) > 0
-
-    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
-    assert refused.retry_seconds > 0
+# Who holds a place, who gets none then, and whose share that was
+PLACES: Final = (
+    (("one", 1), ("two", 1), "customer 1 has 1"),
+    (("one", 2), ("one", 3), "this token has 2"),
+    (("two", 3), ("two", 4), "this server is serving 3"),
+)
+REASONS: Final = {"calls": "RATE_LIMITED", "streams": "TOO_MANY_STREAMS"}
+PATHS: Final = {"calls": "/api/webhooks/7?customer_id=", "streams": "/api/deliveries:watch?customer_id="}
 
 
-async def test_one_token_cannot_take_all_streams(services: ServiceFactory) -> None:
-    service = await services.start(tokens=TOKENS, streams_per_token_max=1)
-    watches = list[Any]()
-    for token, customer_id in (("one", 1), ("two", 2)):
-        request = pb.WatchDeliveriesRequest(customer_id=customer_id)
-        watches.append(service.stub.WatchDeliveries(request, metadata=bearer(token)))
-        assert (await watches[-1].read()).cursor
+async def test_places_of_customer_token_and_process_are_counted_over_both_doors_and_refused_alike(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = {
+        f"{kind}{whose}_max": n for kind in PATHS for n, whose in enumerate(("_per_customer", "_per_token", ""), 1)
+    }
+    service = await services.start(tokens=TOKENS, http_address="127.0.0.1:0", **shares)
+    begun = asyncio.Queue[int]()
 
-    third: Any = service.stub.WatchDeliveries(pb.WatchDeliveriesRequest(customer_id=3), metadata=bearer("one"))
-    assert (await refusal(third.read())).reason == "TOO_MANY_STREAMS"
-    for watch in watches:
-        watch.cancel()
+    async def hang(_: object, customer_id: int, __: int) -> None:
+        begun.put_nowait(customer_id)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(webhooks, "get", hang)
+    url = f"http://127.0.0.1:{service.app.http_port}"
+    async with aiohttp.ClientSession(url) as session:
+        for kind in PATHS:
+            async with AsyncExitStack() as opened:
+                for number, (holder, refused, words) in enumerate(PLACES):
+                    hold = hold_over_http if number % 2 else hold_over_grpc
+                    await hold(service, session, opened, kind, holder)
+                    if kind == "calls":
+                        assert await begun.get() == holder[1]
+                    await no_place(service, session, kind, refused, words)
+
+
+async def hold_over_grpc(
+    service: Service, session: aiohttp.ClientSession, opened: AsyncExitStack, kind: str, who: tuple[str, int]
+) -> None:
+    """Begins a call that does not end, or a stream."""
+    del session
+    token, customer_id = who
+    request: Any = pb.GetWebhookRequest(customer_id=customer_id, webhook_id=7)
+    if kind == "calls":
+        opened.callback(service.stub.GetWebhook(request, metadata=bearer(token)).cancel)
+        return
+    request = pb.WatchDeliveriesRequest(customer_id=customer_id)
+    watch: Any = service.stub.WatchDeliveries(request, metadata=bearer(token))
+    opened.callback(watch.cancel)
+    assert (await watch.read()).cursor
+
+
+async def hold_over_http(
+    service: Service, session: aiohttp.ClientSession, opened: AsyncExitStack, kind: str, who: tuple[str, int]
+) -> None:
+    """Begins a call that does not end, or a stream."""
+    del service
+    token, customer_id = who
+    headers = {"Authorization": f"Bearer {token}"}
+    call = asyncio.ensure_future(session.get(f"{PATHS[kind]}{customer_id}", headers=headers))
+    opened.callback(call.cancel)
+    if kind == "streams":
+        answer = await call
+        opened.callback(answer.close)
+        assert answer.status == 200
+
+
+async def no_place(
+    service: Service, session: aiohttp.ClientSession, kind: str, who: tuple[str, int], words: str
+) -> None:
+    """Returns when both doors have refused a call, and said when to come back."""
+    token, customer_id = who
+    method, message = {
+        "calls": ("GetWebhook", pb.GetWebhookRequest(customer_id=customer_id, webhook_id=7)),
+        "streams": ("WatchDeliveries", pb.WatchDeliveriesRequest(customer_id=customer_id)),
+    }[kind]
+    refused = await refusal(ask(service, method, message, bearer(token)))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, REASONS[kind])
+    assert words in refused.message
+    assert refused.retry_seconds == 1
+    headers = {"Authorization": f"Bearer {token}"}
+    async with session.get(f"{PATHS[kind]}{customer_id}", headers=headers) as answer:
+        problem = await answer.json(content_type=None)
+        assert (answer.status, problem["reason"], answer.headers["Retry-After"]) == (429, REASONS[kind], "1")
+        assert words in problem["detail"]
 
 
 async def test_who_reads_no_answers_gets_no_further_ones_and_holds_up_nobody(services: ServiceFactory) -> None:
@@ -155,6 +219,51 @@ async def test_connections_beyond_the_bound_are_closed_and_leave_their_place(ser
     async with slowness.timeout(20):
         while await code_of(ask(service, "ListWebhooks", b"")) is not grpc.StatusCode.OK:
             await asyncio.sleep(0.01)  # the client of gRPC connects again after a while
+
+
+@pytest.mark.slow(3)
+async def test_doors_that_are_full_leave_deliveries_their_descriptors(
+    database_url: str, receiver: Receiver, tmp_path: Path
+) -> None:
+    """A process that may open 400 files: of the thousands of connections that it may have it takes some dozens."""
+    few = {"WEBHOOK_PROCESS_IN_FLIGHT_MAX": "50", "WEBHOOK_IDLE_CONNECTIONS_MAX": "50"}
+    command = ("sh", "-c", 'ulimit -n 400; exec "$0" "$@"', str(CLI))
+    settings = {"WEBHOOK_DATABASE_URL": database_url, "WEBHOOK_HTTP_ADDRESS": "127.0.0.1:0", **few}
+    process = await Process.start(tmp_path / "log", command, **settings)
+    webhook = Webhook(customer_id=CUSTOMER, name="n", url=receiver.url(), events=["*"])
+    await process.stub.CreateWebhook(pb.CreateWebhookRequest(webhook=webhook))
+    held = 0
+    async with AsyncExitStack() as opened:
+        for address in (process.address, process.http_url):
+            port = int(address.rstrip("/").rpartition(":")[2])
+            idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(250)]
+            for _, writer in idle:
+                opened.callback(writer.transport.abort)
+            ends = [asyncio.ensure_future(has_ended(reader)) for reader, _ in idle]
+            opened.callback(cancel, ends)
+            async with slowness.timeout(20):
+                while sum(end.done() for end in ends) < 150:
+                    held = max(held, psutil.Process(process.process.pid).num_fds())
+                    await asyncio.sleep(0.01)
+        for number in range(20):
+            event = Event(customer_id=CUSTOMER, event_type="job.completed", data_json=f"{number}")
+            await process.stub.PublishEvent(pb.PublishEventRequest(event=event))
+        await receiver.wait_for(20)
+    assert 0 < held < 200, "fifty at each door, and some forty of its own"
+    assert await process.terminate() == 0
+    assert "Too many open files" not in (tmp_path / "log").read_text()
+
+
+async def has_ended(reader: asyncio.StreamReader) -> None:
+    """Returns at the end of a connection."""
+    with suppress(ConnectionError):
+        while await reader.read(1000):
+            pass
+
+
+def cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
 
 
 @pytest.mark.parametrize(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
+import aiohttp
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from webhook.v1 import event_pb2, token_pb2
 from webhook.v1 import service_pb2 as pb
 
-from tests.api.asking import OTHER_CUSTOMER, ask, code_of, full_token, pages, refusal
+from tests.api.asking import OTHER_CUSTOMER, ask, code_of, full_token, pages, refusal, until
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import CUSTOMER, Service, ServiceFactory, until_shared
 from webhook_grpc.domain.tokens import token_hash
+from webhook_grpc.hub import hints
+from webhook_grpc.hub import tokens as known_tokens
+from webhook_grpc.hub.tokens import KnownTokens
 from webhook_grpc.settings import Token
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -181,30 +190,115 @@ async def test_an_admin_of_a_customer_sees_and_revokes_no_tokens_of_others(servi
 # --- revoked ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_revoked_token_ends_in_every_process_and_so_do_its_streams(services: ServiceFactory) -> None:
-    service, other = await services.start(**SETTINGS), await services.start(**SETTINGS)
-    made, kept = await make(service), await make(service)
-    streams: list[tuple[Any, Any]] = []
-    for place in (service, other):
-        assert await look(place, made) is grpc.StatusCode.OK
-        for token in (made, kept):
-            stream = place.stub.WatchDeliveries(pb.WatchDeliveriesRequest(), metadata=bearer(token))
-            await stream.read()
-            streams.append((token, stream))
+class Looks:
+    """The looks of processes at the tokens that they know: which began after something, and have ended."""
 
-    await revoke(service, made)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._numbers = itertools.count()
+        self._ended = dict[KnownTokens, int]()
+        self._changed = asyncio.Event()
+        look_at_all: Any = KnownTokens._look  # pyright: ignore[reportPrivateUsage]
 
-    for token, stream in streams:
-        if token is made:
-            refused = await refusal(ended(stream))
-            assert (refused.code, refused.reason) == (grpc.StatusCode.UNAUTHENTICATED, "TOKEN_INVALID")
-    for place in (service, other):
-        assert await look(place, made) is grpc.StatusCode.UNAUTHENTICATED
-        assert await look(place, kept) is grpc.StatusCode.OK
-    for token, stream in streams:
-        if token is kept:
-            assert not stream.done()
-            stream.cancel()
+        async def numbered(known: KnownTokens) -> None:
+            number = next(self._numbers)
+            await look_at_all(known)
+            self._ended[known] = number
+            self._changed.set()
+
+        monkeypatch.setattr(KnownTokens, "_look", numbered)
+
+    def now(self) -> int:
+        """Returns a number between those of looks that have begun and those of looks that will."""
+        return next(self._numbers)
+
+    async def after(self, number: int, place: Service) -> None:
+        """Returns when a look of this process has ended that began after this number."""
+        known = place.app._tokens  # pyright: ignore[reportPrivateUsage]
+        async with slowness.timeout(20):
+            while self._ended.get(known, -1) < number:
+                self._changed.clear()
+                await self._changed.wait()
+
+
+@dataclass
+class Watching:
+    """The streams of a token at both doors of a process."""
+
+    place: Service
+    token: token_pb2.Token
+    stream: Any
+    lines: aiohttp.StreamReader
+    session: aiohttp.ClientSession
+
+    async def refused(self) -> list[str]:
+        """Returns why the next calls are refused, one at each door, and why both streams end."""
+        call = pb.ListWebhooksRequest(customer_id=CUSTOMER)
+        refused = await refusal(ask(self.place, "ListWebhooks", call, bearer(self.token)))
+        async with self.session.get(f"/api/webhooks?customer_id={CUSTOMER}") as answer:
+            over_http = (await answer.json(content_type=None))["reason"]
+        ends = await refusal(ended(self.stream))
+        async with slowness.timeout(20):
+            *_, last = [line async for line in self.lines]
+        return [refused.reason, over_http, ends.reason, json.loads(last)["problem"]["reason"]]
+
+    async def goes_on(self) -> bool:
+        """Returns whether calls are served and streams open."""
+        async with self.session.get(f"/api/webhooks?customer_id={CUSTOMER}") as answer:
+            is_served = (answer.status, await look(self.place, self.token)) == (200, grpc.StatusCode.OK)
+        return is_served and not self.stream.done() and not self.lines.at_eof()
+
+
+@asynccontextmanager
+async def watching(place: Service, token: token_pb2.Token) -> AsyncGenerator[Watching]:
+    """Opens both streams; they have begun."""
+    base, headers = f"http://127.0.0.1:{place.app.http_port}", {"Authorization": f"Bearer {token.bearer_token}"}
+    stream: Any = place.stub.WatchDeliveries(pb.WatchDeliveriesRequest(), metadata=bearer(token))
+    await stream.read()
+    async with (
+        aiohttp.ClientSession(base, headers=headers) as session,
+        session.get("/api/deliveries:watch", headers={"Accept": "application/x-ndjson"}) as answer,
+    ):
+        await answer.content.readline()
+        yield Watching(place, token, stream, answer.content, session)
+    stream.cancel()
+
+
+@pytest.mark.parametrize("is_heard", [True, False], ids=["by a hint", "though the hint is lost"])
+async def test_a_revoked_token_ends_at_both_doors_of_every_process_and_so_do_its_streams(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch, postgres: TestPostgres, is_heard: bool
+) -> None:
+    """With the next look of each process: they are no further apart than half of what is promised."""
+    if is_heard:
+        monkeypatch.setattr(known_tokens, "LOOK_SECONDS", 3600.0)
+    else:
+        monkeypatch.setattr(hints, "NOTIFY", "SELECT %s::text")
+        assert known_tokens.LOOK_SECONDS <= 1.0
+    looks = Looks(monkeypatch)
+    places = [await services.start(**SETTINGS, http_address="127.0.0.1:0") for _ in range(2)]
+    await until_shared(*places)  # whoever is alone sends no hints
+    await until(lambda: postgres.rows(LISTENING) == [(len(places),)])
+    revoked, kept = await make(places[0]), await make(places[0])
+    async with AsyncExitStack() as opened:
+        ending, staying = [
+            [await opened.enter_async_context(watching(place, token)) for place in places] for token in (revoked, kept)
+        ]
+        now = looks.now()
+        await revoke(places[0], revoked)
+        if not is_heard:  # they go on by themselves, so one may have begun before the token was gone
+            now = looks.now()
+        for place in places:
+            await looks.after(now, place)
+        for one in ending:
+            assert await one.refused() == ["TOKEN_INVALID"] * 4
+        for one in staying:
+            assert await one.goes_on()
+
+
+LISTENING: Final = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND application_name = 'webhook-grpc listen' AND state = 'idle'
+    AND query LIKE '%%LISTEN%%'
+"""
 
 
 async def ended(stream: Any) -> None:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import grpc
+
 from .floods import FLOODS, HELD, zero_window
 from .inputs import INPUTS, Attack, Broken
 from .others import Felt, Others
@@ -79,6 +81,7 @@ async def run(names: Sequence[str], scale: float, log: Path, say: Callable[[str]
         if status:
             problems.append(f"did not drain: status {status}")
     finally:
+        target.webhooks.clear()  # the service is gone
         await target.close()
         await others.stop()
         await target.process.end()
@@ -95,6 +98,8 @@ async def _attack(name: str, scale: float, target: Target, others: Others) -> Ro
         outcome, is_broken = str(error), True
     except TimeoutError:
         outcome, is_broken = f"took more than {ATTACK_SECONDS_MAX:g} s", True
+    except grpc.aio.AioRpcError as error:  # the attacker's own; the others go on
+        outcome, is_broken = f"{error.code().name}: {error.details()}", True
     after, megabytes = target.figures()
     felt = others.felt(began)
     await target.close()

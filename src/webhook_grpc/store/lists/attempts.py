@@ -12,7 +12,6 @@ from datetime import datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
-from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.filters import AttemptFilter
 from webhook_grpc.domain.ids import ID_TIME_SLACK, INT64_MAX
 from webhook_grpc.domain.matching import patterns_regex
@@ -135,10 +134,7 @@ async def list_attempts(
     place: LiteralString = FIND_BY_TIME
     of_event = dict[str, Any]()
     if (event_id := wanted.event_id) is not None:
-        try:
-            customer_id, stored_from, stored_until = await event_time(database, wanted.customer_id, event_id)
-        except NotFound:
-            return Page((), (), None)
+        customer_id, stored_from, stored_until = await event_time(database, wanted.customer_id, event_id)
         wanted = replace(wanted, customer_id=customer_id)
         place = FIND_BY_EVENT if stored_from == stored_until else FIND_BY_DELETED_EVENT
         of_event = event_parameters(event_id, stored_from, stored_until)

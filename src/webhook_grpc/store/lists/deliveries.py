@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any, Final, LiteralString
 from uuid import UUID
 
-from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.filters import DeliveryFilter
 from webhook_grpc.domain.ids import ID_TIME_SLACK, INT64_MAX, earliest_id, latest_id
 from webhook_grpc.domain.matching import patterns_regex
@@ -86,10 +85,7 @@ async def list_deliveries(
     """Returns the next deliveries after a key, newest event first. Raises Unavailable."""
     start, end = wanted.start_time or OLDEST, wanted.end_time
     if (event_id := wanted.event_id) is not None:
-        try:
-            customer_id, first, last = await event_time(database, wanted.customer_id, event_id)
-        except NotFound:
-            return Page((), (), None)
+        customer_id, first, last = await event_time(database, wanted.customer_id, event_id)
         wanted = replace(wanted, customer_id=customer_id)
         start = max(start, first)
         before = min(before, DeliveryKey(last, event_id, INT64_MAX))

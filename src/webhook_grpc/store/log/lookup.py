@@ -28,7 +28,10 @@ FROM events
 WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
 """
 
-SELECT_EVENT_TIME: Final = "SELECT customer_id, created_at FROM events WHERE event_id = %(event_id)b"
+SELECT_EVENT_TIME: Final = """
+SELECT customer_id, created_at FROM events
+WHERE event_id = %(event_id)b AND (%(customer_id)b::bigint IS NULL OR customer_id = %(customer_id)b)
+"""
 
 # A row of the log and the size of the request. LIMIT keeps the planner from joining the webhook's whole log with one
 # event.
@@ -114,15 +117,13 @@ async def event_time(
 ) -> tuple[int | None, datetime, datetime]:
     """Returns the customer of an event, and between which times it was stored: twice the same time if it is kept.
 
-    Of a deleted event the id says the times, and the given customer is returned. Raises NotFound if the event is
-    another customer's, Unavailable.
+    Of a deleted event the id says the times, and the given customer is returned. So it is for an event of another
+    customer: it takes as long as one that never was. Raises Unavailable.
     """
-    rows = await database.rows(SELECT_EVENT_TIME, {"event_id": event_id})
+    rows = await database.rows(SELECT_EVENT_TIME, {"event_id": event_id, "customer_id": customer_id})
     if not rows:
         return customer_id, *stored_between(event_id)
     [(owner_id, created_at)] = rows
-    if customer_id not in {None, owner_id}:
-        raise NotFound("event", event_id_text(event_id))
     return owner_id, created_at, created_at
 
 

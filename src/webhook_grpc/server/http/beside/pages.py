@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ _TYPES: Final[Mapping[str, str]] = {
     ".html": "text/html",
     ".svg": "image/svg+xml",
 }
+_EMBEDDED: Final = ("live/webhook-deliveries.js", "app.js")
 _VERSION_DIGITS: Final = 12
 _FOREVER: Final = "public, max-age=31536000, immutable"
 # Nothing but the page's own files and calls; no inline script, no frame, no text that becomes markup.
@@ -64,15 +66,16 @@ class Pages:
         document = texts.pop("index.html").replace(b"VERSION", self.version.encode())
         self._document = _file("index.html", document)
         self._files = {name: _file(name, text) for name, text in texts.items()}
-        self._embedded = _file(
-            "webhook-deliveries.js", f'export * from "./{self.version}/live/webhook-deliveries.js";\n'.encode()
-        )
+        self._embedded = {
+            path.rpartition("/")[2]: _file(path, f'export * from "./{self.version}/{path}";\n'.encode())
+            for path in _EMBEDDED
+        }
 
     def routes(self) -> Sequence[web.RouteDef]:
         """Returns the routes of the files. Their address changes with their contents, so browsers keep them."""
         return (
             web.get(f"/ui/{self.version}/{{name:[a-z/.-]+}}", self._get),
-            web.get("/ui/webhook-deliveries.js", self._get_embedded),
+            web.get(f"/ui/{{name:{'|'.join(map(re.escape, self._embedded))}}}", self._get_embedded),
         )
 
     def document(self, request: web.Request) -> web.Response:
@@ -85,8 +88,8 @@ class Pages:
         return _response(self._document, request, headers)
 
     async def _get_embedded(self, request: web.Request) -> web.Response:
-        """Answers with the module that pages of other origins load: its address does not change."""
-        return _response(self._embedded, request, {"Cache-Control": "no-cache"})
+        """Answers with a module that pages of others load: its address does not change."""
+        return _response(self._embedded[request.match_info["name"]], request, {"Cache-Control": "no-cache"})
 
     async def _get(self, request: web.Request) -> web.Response:
         file = self._files.get(request.match_info["name"])

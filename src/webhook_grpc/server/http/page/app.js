@@ -11,6 +11,7 @@ import { load, nameOf } from "./views.js";
 const TOAST_MILLISECONDS = 4000;
 const LINKED_MILLISECONDS = 10_000; // of a toast with a link, which has to be reached
 const OTHER_TAB_MILLISECONDS = 150; // so long another tab may take to hand its token over
+const RENEW_MILLISECONDS = 3000; // before `getToken` is asked again
 
 const LOOK = `
 :host { box-sizing: border-box; display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
@@ -38,6 +39,7 @@ dialog form { display: grid; gap: 12px; }
 
 const DOCUMENT_LOOK = "html, body { margin: 0; height: 100%; background: Canvas; }";
 
+/** `getToken`, a property: returns a promise of a token. Who shows the page may set it; a reader then never needs the form. */
 class App extends HTMLElement {
   constructor() {
     super();
@@ -125,14 +127,25 @@ class App extends HTMLElement {
     this._learnCaller();
   }
 
-  /** Asks for a token: first the other tabs, then the reader. */
+  /** Asks for a token: `getToken`, or else first the other tabs, then the reader. */
   _refused(problem) {
     if (!(problem instanceof Problem) || problem.status !== 401 || problem.isOfOldToken) return;
     if (this._token) this._refusedToken = this._token; // which another tab may still have
     this._token = "";
+    if (this.getToken) return void this._renew();
     this._channel.postMessage({ wanted: true });
     const why = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
     setTimeout(() => this._askToken(why), OTHER_TAB_MILLISECONDS);
+  }
+
+  /** Goes on with the next token of `getToken`; it may give out the one that was refused for a while. */
+  async _renew() {
+    this._next ??= this.getToken().catch(() => "").finally(() => (this._next = undefined)); // one question for all refused calls
+    const token = await this._next;
+    if (this._token) return;
+    if (token && token !== this._refusedToken) return this._signIn(token);
+    clearTimeout(this._renewing);
+    this._renewing = setTimeout(() => this._renew(), RENEW_MILLISECONDS);
   }
 
   /** Shows the form for a token, unless another tab has handed one over meanwhile. */
