@@ -25,9 +25,9 @@ from tests.support.authority import Authority, MountedSecret
 from tests.support.full import in_full
 from tests.support.process import CLI, ROOT, Process, run
 from tests.support.service import CUSTOMER
+from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.parent import running
 from webhook_grpc.process.service_manager import ServiceManager
-from webhook_grpc.server.auth import token_hash
 from webhook_grpc.settings import Settings
 
 UNIT = ROOT / "deploy" / "systemd" / "webhook-grpc.service"
