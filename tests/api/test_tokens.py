@@ -263,6 +263,7 @@ async def watching(place: Service, token: token_pb2.Token) -> AsyncGenerator[Wat
     stream.cancel()
 
 
+@pytest.mark.slow(3)
 @pytest.mark.parametrize("is_heard", [True, False], ids=["by a hint", "though the hint is lost"])
 async def test_a_revoked_token_ends_at_both_doors_of_every_process_and_so_do_its_streams(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch, postgres: TestPostgres, is_heard: bool
