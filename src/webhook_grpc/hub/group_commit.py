@@ -92,7 +92,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._queued_count = 0
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
-        self._statement: asyncio.Task[list[Answer | Exception]] | None = None  # of the group in flight
+        self._deserted = asyncio.timeout(None)  # of the statement in flight: it gets a deadline when nobody waits
         self._there: set[_Waiting[Item, Answer]] = set()  # its callers, without those that have left
 
     @property
@@ -185,20 +185,19 @@ class GroupCommit(Generic[Item, Answer]):
     def _leave_statement(self, waiting: _Waiting[Item, Answer]) -> None:
         """Ends a statement soon after the last of its callers has left."""
         self._there.remove(waiting)
-        if not self._there and self._statement is not None:
-            asyncio.get_running_loop().call_later(_DESERTED_SECONDS, self._statement.cancel)
+        if not self._there:
+            self._deserted.reschedule(asyncio.get_running_loop().time() + _DESERTED_SECONDS)
 
     async def _flush_group(self, group: list[_Waiting[Item, Answer]]) -> None:
         self._there = set(group)
-        self._statement = statement = asyncio.create_task(self._answers_of(group), name="group")
+        self._deserted = asyncio.timeout(None)
         try:
-            await asyncio.wait({statement})
-        finally:
-            statement.cancel()  # if it has not ended
-            self._there.clear()
-        if statement.cancelled():
+            async with self._deserted:
+                answers = await self._answers_of(group)
+        except TimeoutError:
             return  # nobody waits for an answer
-        answers = statement.result()
+        finally:
+            self._there.clear()
         at = 0
         for waiting in group:
             if not waiting.answered.done():  # done: the caller was cancelled
