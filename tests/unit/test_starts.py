@@ -54,6 +54,17 @@ async def test_what_is_new_is_started_in_the_same_turn(monkeypatch: pytest.Monke
     assert not lanes.waiting
 
 
+async def test_a_bug_in_a_start_is_reported_and_fails_nobody_who_has_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Lanes):
+        def open_gates(self, _: float) -> bool:
+            raise ZeroDivisionError
+
+    lanes, reported = Broken(1, LoopTurns(monkeypatch)), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: reported.append(what["exception"]))
+    dispatcher_of(lanes).start()
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+
+
 @pytest.mark.parametrize("asks", [("start",), ("start_soon",), ("start_soon", "start"), ("start", "start_soon")])
 async def test_few_are_started_in_a_turn_however_often_it_is_asked_for(
     asks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -79,7 +79,11 @@ class Dispatcher:
         else:
             self._has_started, self._is_asked = True, False
             self._await_next_turn()
-            self._start_attempts()
+            try:
+                self._start_attempts()
+            except Exception as error:  # noqa: BLE001 - a bug here fails nobody whose events are stored: it is the loop's
+                what = {"message": "attempts were not started", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(what)
 
     def _await_next_turn(self) -> None:
         if not self._is_turn_awaited:
