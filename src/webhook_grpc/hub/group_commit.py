@@ -35,6 +35,9 @@ _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is 
 # How long a statement may run when all of its callers have left. It usually ends by itself before; to cut it costs a
 # connection, and callers that leave at once must not cost a connection each.
 _DESERTED_SECONDS: Final = 0.5
+# Of the event loop, between two statements, if the first one had several callers. They have their answers by then;
+# without these turns statements are smaller, and each costs Postgres and the loop as much as several events.
+_GATHERING_TURNS: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +161,9 @@ class GroupCommit(Generic[Item, Answer]):
                 await self._arrived.wait()
                 if group := self._take():  # empty: the callers who woke us have left
                     await self._flush_group(group)
+                if len(group) > 1:  # there is a crowd: whoever comes in the next turns of the loop shares a statement
+                    for _ in range(_GATHERING_TURNS):
+                        await asyncio.sleep(0)
         finally:
             for waiting in (*group, *(waiting for queue in self._queues.values() for waiting in queue.waiting)):
                 waiting.answered.cancel()
