@@ -37,6 +37,12 @@ class Lanes:
         self.taken[self._turns.now] += 1
         return SimpleNamespace(delivery=SimpleNamespace(webhook_id=1))
 
+    def put_back(self, _: Any) -> None:
+        """At the end of a test the attempts are cancelled."""
+
+    def finished(self, _: Any, __: float) -> None:
+        pass
+
 
 def dispatcher_of(lanes: Lanes) -> Dispatcher:
     async def run(*_: object) -> None:
