@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import psycopg
 import pytest
 
+from tests.support import slowness
+from tests.support.postgres import TestPostgres
 from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.tally import DatabaseErrors
@@ -56,6 +59,25 @@ async def test_a_server_that_is_not_there_and_one_that_does_not_answer_have_word
         await loop.rows("SELECT pg_sleep(60)")
     await loop.close()
     assert slow.errors.by_class == {"timeout": 1}
+
+
+async def test_the_statement_of_a_caller_that_leaves_is_ended_and_disturbs_no_other(
+    database_url: str, postgres: TestPostgres
+) -> None:
+    loop = LoopConnection(options(database_url), "left")
+    caller = asyncio.create_task(loop.rows("SELECT pg_sleep(600)"))
+    running = "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)' AND state = 'active'"
+    async with slowness.timeout(20):
+        while not postgres.rows(running):
+            await asyncio.sleep(0.01)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        assert await loop.rows("SELECT 1") == [(1,)]
+        await loop.close()
+        while postgres.rows(running):
+            await asyncio.sleep(0.01)
+    assert caller.cancelled()
+    assert loop.opened_count == 2
 
 
 @pytest.mark.parametrize(

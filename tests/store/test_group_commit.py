@@ -75,6 +75,30 @@ async def test_callers_that_come_during_a_flush_share_the_next(group: GroupCommi
     assert flushes.batches == [[0], [1, 1, 2, 2, 3, 3]]
 
 
+async def test_those_that_come_soon_after_a_statement_of_several_callers_share_the_next(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    flushes.gate.set()
+    await asyncio.gather(group.submit([1]), group.submit([2]))
+    third = asyncio.create_task(group.submit([3]))
+    await asyncio.sleep(0)
+    fourth = asyncio.create_task(group.submit([4]))
+    await asyncio.gather(third, fourth)
+    assert flushes.batches == [[1, 2], [3, 4]]
+
+
+async def test_after_a_statement_of_one_caller_nobody_waits_for_others(
+    group: GroupCommit[int, str], flushes: Flushes
+) -> None:
+    flushes.gate.set()
+    await group.submit([1])
+    second = asyncio.create_task(group.submit([2]))
+    await asyncio.sleep(0)
+    third = asyncio.create_task(group.submit([3]))
+    await asyncio.gather(second, third)
+    assert flushes.batches == [[1], [2], [3]]
+
+
 async def test_a_batch_has_a_bound(group: GroupCommit[int, str], flushes: Flushes) -> None:
     flushes.gate.set()
     await asyncio.gather(*(group.submit([number] * 4) for number in range(5)))

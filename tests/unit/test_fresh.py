@@ -65,6 +65,38 @@ async def test_a_value_is_looked_up_again_when_it_is_too_old(value: Fresh[int], 
     assert source.known == [0, 1], "a look-up is given what was known"
 
 
+async def test_a_value_that_will_soon_be_too_old_is_looked_up_again_and_nobody_waits_for_it(
+    value: Fresh[int], source: Source
+) -> None:
+    await value.get()
+    source.may_answer.clear()
+    source.now += 0.7 * FRESH_SECONDS
+    assert [await value.get() for _ in range(10)] == [1] * 10
+    while source.count < 2:
+        await asyncio.sleep(0)
+    source.may_answer.set()
+    while value.known < 2:
+        await asyncio.sleep(0)
+    source.now += 0.7 * FRESH_SECONDS
+    assert await value.get() == 2, "it is as old as the moment at which its look-up began"
+    assert source.count == 2
+
+
+async def test_a_look_up_before_the_time_that_fails_is_not_tried_again_before_the_value_is_too_old(
+    value: Fresh[int], source: Source
+) -> None:
+    await value.get()
+    source.is_away = True
+    source.now += 0.7 * FRESH_SECONDS
+    for _ in range(10):
+        assert await value.get() == 1
+        await asyncio.sleep(0)
+    assert source.count == 2
+    source.is_away = False
+    source.now += 0.4 * FRESH_SECONDS
+    assert await value.get() == 3
+
+
 async def test_a_change_makes_the_known_value_too_old(value: Fresh[int]) -> None:
     await value.get()
     value.changed()

@@ -27,7 +27,8 @@ class Noted(Intake):
         self.taken: list[UUID] = []
         self.ended: list[int] = []  # reads
         self.starts = 0
-        stale_rows, starter = SimpleNamespace(end=self.ended.append), SimpleNamespace(start_soon=self._note_start)
+        stale_rows = SimpleNamespace(end=self.ended.append)
+        starter = SimpleNamespace(start_soon=self._note_start, start=self._note_start)
         none = cast("Any", None)
         super().__init__(none, none, none, cast("Any", stale_rows), none, cast("Any", starter))
 

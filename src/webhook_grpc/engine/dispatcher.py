@@ -55,7 +55,9 @@ class Dispatcher:
         self._due_hints = due_hints
         self._tasks: set[asyncio.Task[None]] = set()
         self._ramp = Ramp(0.0)
-        self._starting = False
+        self._is_asked = False  # to start what may be started, in the next turn of the event loop
+        self._is_turn_awaited = False
+        self._has_started = False  # some, in this turn
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = math.inf
         self._stopping = False
@@ -67,13 +69,34 @@ class Dispatcher:
 
     def start_soon(self) -> None:
         """Starts what may be started, at the next turn of the event loop."""
-        if not self._starting:
-            self._starting = True
-            asyncio.get_running_loop().call_soon(self._start_attempts)
+        self._is_asked = True
+        self._await_next_turn()
+
+    def start(self) -> None:
+        """Starts what may be started: some of it at once, if nothing was started in this turn of the event loop."""
+        if self._has_started:
+            self.start_soon()
+        else:
+            self._has_started, self._is_asked = True, False
+            self._await_next_turn()
+            try:
+                self._start_attempts()
+            except Exception as error:  # noqa: BLE001 - a bug here fails nobody whose events are stored: it is the loop's
+                what = {"message": "attempts were not started", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(what)
+
+    def _await_next_turn(self) -> None:
+        if not self._is_turn_awaited:
+            self._is_turn_awaited = True
+            asyncio.get_running_loop().call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._is_turn_awaited = self._has_started = False
+        if self._is_asked:
+            self.start()
 
     def _start_attempts(self) -> None:
         """Starts some of what may be started now. Attempts begin only here."""
-        self._starting = False
         now = time.monotonic()
         if self._lanes.open_gates(now):
             self._due_hints.wake()

@@ -12,6 +12,7 @@ from webhook_grpc.domain.errors import Unavailable
 Value = TypeVar("Value")
 
 _WAIT_SECONDS: Final = 1.0  # for a newer value, when the known one will do
+_AHEAD_SHARE: Final = 0.6  # of the time for which a value counts: then the next look-up begins, and nobody waits for it
 
 
 class Fresh(Generic[Value]):
@@ -32,6 +33,7 @@ class Fresh(Generic[Value]):
         self._looked_at = float("-inf")  # when the look-up began that returned the known value
         self._failed_at = float("-inf")  # when one last failed, or took too long
         self._changed_at = float("-inf")
+        self._looked_ahead_of = float("-inf")  # the value for which that was done: it is tried once
         self._look: asyncio.Task[None] | None = None
 
     def changed(self) -> None:
@@ -41,10 +43,14 @@ class Fresh(Generic[Value]):
     async def get(self) -> Value:
         """Returns a value that is at most `fresh_seconds` old and younger than the last call of `changed`.
 
-        If there is none within a second, returns the known value, and does not try again for `fresh_seconds`.
+        If there is none within a second, returns the known value, and does not try again for `fresh_seconds`. A value
+        that will soon be too old is returned at once, and looked up again meanwhile.
         """
-        oldest = max(time.monotonic() - self._fresh_seconds, self._changed_at)
-        if self._looked_at < oldest and self._failed_at < oldest:
+        now = time.monotonic()
+        oldest = max(now - self._fresh_seconds, self._changed_at)
+        if self._looked_at >= oldest:
+            self._look_ahead(now)
+        elif self._failed_at < oldest:
             try:
                 async with asyncio.timeout(_WAIT_SECONDS):
                     await self._look_since(oldest)
@@ -57,13 +63,24 @@ class Fresh(Generic[Value]):
         await self._look_since(moment)
         return self.known
 
+    def _look_ahead(self, now: float) -> None:
+        """Begins to look up the next value, if the known one will soon be too old."""
+        if now - self._looked_at >= _AHEAD_SHARE * self._fresh_seconds and self._looked_ahead_of != self._looked_at:
+            self._looked_ahead_of = self._looked_at
+            self._begin_look()
+
     async def _look_since(self, moment: float) -> None:
         while self._looked_at < moment:
-            # A task that has ended counts as none: to wait for it yields to nobody, and its callbacks would never run.
-            if self._look is None or self._look.done():
-                self._look = asyncio.create_task(self._look_once(), name=self._name)
-                self._look.add_done_callback(_take_exception)
-            await asyncio.shield(self._look)  # a caller that gives up must not take the answer from the others
+            look = self._begin_look()
+            await asyncio.shield(look)  # a caller that gives up must not take the answer from the others
+
+    def _begin_look(self) -> asyncio.Task[None]:
+        """Returns the look-up that runs, a new one if none does."""
+        # A task that has ended counts as none: to wait for it yields to nobody, and its callbacks would never run.
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._look_once(), name=self._name)
+            self._look.add_done_callback(_take_exception)
+        return self._look
 
     async def _look_once(self) -> None:
         began_at = time.monotonic()

@@ -36,6 +36,9 @@ _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is 
 # How long a statement may run when all of its callers have left. It usually ends by itself before; to cut it costs a
 # connection, and callers that leave at once must not cost a connection each.
 _DESERTED_SECONDS: Final = 0.5
+# Of the event loop, between two statements, if the first one had several callers. They have their answers by then;
+# without these turns statements are smaller, and each costs Postgres and the loop as much as several events.
+_GATHERING_TURNS: Final = 6
 
 
 @record
@@ -93,7 +96,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._queued_count = 0
         self._queued_bytes = 0
         self._arrived = asyncio.Event()
-        self._statement: asyncio.Task[list[Answer | Exception]] | None = None  # of the group in flight
+        self._deserted = asyncio.timeout(None)  # of the statement in flight: it gets a deadline when nobody waits
         self._there: set[_Waiting[Item, Answer]] = set()  # its callers, without those that have left
 
     @property
@@ -159,6 +162,9 @@ class GroupCommit(Generic[Item, Answer]):
                 await self._arrived.wait()
                 if group := self._take():  # empty: the callers who woke us have left
                     await self._flush_group(group)
+                if len(group) > 1:  # there is a crowd: whoever comes in the next turns of the loop shares a statement
+                    for _ in range(_GATHERING_TURNS):
+                        await asyncio.sleep(0)
         finally:
             for waiting in (*group, *(waiting for queue in self._queues.values() for waiting in queue.waiting)):
                 waiting.answered.cancel()
@@ -186,20 +192,19 @@ class GroupCommit(Generic[Item, Answer]):
     def _leave_statement(self, waiting: _Waiting[Item, Answer]) -> None:
         """Ends a statement soon after the last of its callers has left."""
         self._there.remove(waiting)
-        if not self._there and self._statement is not None:
-            asyncio.get_running_loop().call_later(_DESERTED_SECONDS, self._statement.cancel)
+        if not self._there:
+            self._deserted.reschedule(asyncio.get_running_loop().time() + _DESERTED_SECONDS)
 
     async def _flush_group(self, group: list[_Waiting[Item, Answer]]) -> None:
         self._there = set(group)
-        self._statement = statement = asyncio.create_task(self._answers_of(group), name="group")
+        self._deserted = asyncio.timeout(None)
         try:
-            await asyncio.wait({statement})
-        finally:
-            statement.cancel()  # if it has not ended
-            self._there.clear()
-        if statement.cancelled():
+            async with self._deserted:
+                answers = await self._answers_of(group)
+        except TimeoutError:
             return  # nobody waits for an answer
-        answers = statement.result()
+        finally:
+            self._there.clear()
         at = 0
         for waiting in group:
             if not waiting.answered.done():  # done: the caller was cancelled

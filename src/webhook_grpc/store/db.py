@@ -331,7 +331,7 @@ class LoopConnection:
         async with self._lock:
             with translated_errors(self._options.errors):
                 work = self._rows(statement, params, is_idempotent=is_idempotent, keeps_plan=keeps_plan)
-                return await self._abandoned.within(self._options.statement_timeout_seconds, work)
+                return await self._abandoned.in_place(self._options.statement_timeout_seconds, work)
 
     async def listen(
         self, statement: LiteralString, hear: Callable[[str], None], on_listening: Callable[[], None]

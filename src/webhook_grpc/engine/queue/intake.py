@@ -34,6 +34,10 @@ class Starter(Protocol):
         """Called when there may be something to start."""
         ...
 
+    def start(self) -> None:
+        """Called when something new came that need not wait for a turn of the event loop."""
+        ...
+
 
 @record
 class Expectation:
@@ -87,7 +91,7 @@ class Intake:
             for delivery in left:
                 self.take_in(delivery, expectation)
             self.done(expectation)
-            self.start_soon()
+            self._starter.start()
 
     def done(self, expectation: Expectation) -> None:
         """Ends an expectation: all its rows were taken in or refused."""

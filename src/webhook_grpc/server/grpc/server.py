@@ -18,7 +18,7 @@ from webhook_grpc.server.auth import CertificateNames
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.certificates import Certificates
 
-from .accepting import asking
+from .accepting import Arrivals, asking
 from .beginnings import Beginnings, Unknown
 from .credentials import credentials
 from .exchange import rpc_handler
@@ -68,7 +68,8 @@ class Server:
         """`is_shared`: other processes listen on the address, too. Without certificates it is served in plain text."""
         self._calls = calls
         self._health = Health(("", *Service))
-        with read_together(), asking():
+        arrivals = Arrivals()
+        with read_together(arrivals.take), asking(arrivals):
             self._server = grpc.aio.server(options=_options(limits, is_shared=is_shared))
         beginnings, read_max = Beginnings(), limits.read_seconds_max
         handlers = {method.name: rpc_handler(method, calls, read_max, beginnings) for method in METHODS}

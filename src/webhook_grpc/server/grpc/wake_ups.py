@@ -18,13 +18,20 @@ _READ_MAX: Final = 65_536  # more than such a socket can hold
 
 
 @contextlib.contextmanager
-def read_together() -> Generator[None]:
-    """Makes what gRPC lets the running loop read within the block be read in this way. Enter it before gRPC is used."""
+def read_together(then: Callable[[], None] = lambda: None) -> Generator[None]:
+    """Makes what gRPC lets the running loop read within the block be read in this way. Enter it before gRPC is used.
+
+    `then` is called when events were read, in the same turn of the loop.
+    """
     loop: Any = asyncio.get_running_loop()
     add_reader: Callable[..., Any] = loop.add_reader
 
     def add(waker: socket.socket, handle: Callable[..., Any], *arguments: Any) -> None:
-        add_reader(waker, take_all, waker, handle, *arguments)
+        def handle_all() -> None:
+            handle(*arguments)
+            then()
+
+        add_reader(waker, take_all, waker, handle_all)
 
     loop.add_reader = add
     try:
