@@ -11,7 +11,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import Service
 from webhook_grpc.engine.http.connection import Connection
 from webhook_grpc.server.calls import Calls
-from webhook_grpc.server.grpc import serving
+from webhook_grpc.server.grpc import exchange
 from webhook_grpc.store import db
 from webhook_grpc.store.outbox.publishing import PUBLISH
 
@@ -35,7 +35,7 @@ async def test_a_published_event_waits_for_few_turns_of_the_loop(
     def is_call(_: Any, method: Any, __: Any) -> bool:
         return method.name == "PublishEvent"
 
-    turns.watch(serving._Exchange, "read", end="read")  # pyright: ignore[reportPrivateUsage]
+    turns.watch(exchange._Exchange, "read", end="read")  # pyright: ignore[reportPrivateUsage]
     turns.watch(db, "run", begin="sent", end="committed", wanted=is_publish)
     turns.watch(Calls, "serve", end="answered", wanted=is_call)
     turns.watch(Connection, "exchange", begin="requested")
