@@ -10,7 +10,7 @@ import pytest
 from tests.support import slowness
 
 SLOW_SECONDS: Final = 1.0  # of a test that has the reference's machine for itself: one that takes longer is slow
-WORKERS_PER_CORE: Final = 2.5  # a test waits for more than half of its time: for Postgres, for a lease, for a poll
+WORKERS_PER_CORE: Final = 3.5  # a test waits for most of its time: for Postgres, for a lease, for a poll
 WORKERS_MAX: Final = 12  # each has a Postgres and half a gigabyte
 
 
