@@ -425,7 +425,7 @@ class Settings(DatabaseSettings):
     """What is kept, while watchers catch up, of the log that was read for one of them: others then need not read it."""
     stream_spacing_turns: Annotated[int, Field(ge=1, le=100)] = 8
     """Turns of the event loop from one message to watchers to the next, of whichever customers, so that calls, which
-    need some twenty turns each, do not wait for a message in each of them. 1: a message in each turn. Customers whose
+    need several turns each, do not wait for a message in each of them. 1: a message in each turn. Customers whose
     watchers got none lately do not wait for those of others."""
     stream_spacing_seconds_max: Annotated[float, Field(ge=0.001, le=1)] = 0.05
     """The longest time from one such message to the next, where turns take long. Of a thousand watchers that a change

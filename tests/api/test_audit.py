@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from webhook.v1 import service_pb2 as pb
 
-from tests.api.asking import World, ask, furnish, refusal, valid_requests
+from tests.api.asking import World, ask, furnish, refusal, until, valid_requests
 from tests.support.postgres import TestPostgres
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api.methods import METHODS
@@ -41,6 +41,11 @@ STATE: Final[tuple[LiteralString, ...]] = (
     "SELECT c::text FROM commands c WHERE command <> 'replay'",
 )
 
+# What calls of before have begun, and the service has not ended yet.
+UNDER_WAY: Final = """
+SELECT 1 FROM erasures WHERE completed_at IS NULL UNION ALL SELECT 1 FROM commands WHERE command <> 'replay'
+"""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -61,6 +66,7 @@ class Scene:
 
     async def refused(self, method: str, request: Any) -> None:
         """Calls a method while its entry can't be stored: then nothing of what it changes is, either."""
+        await until(lambda: not self.postgres.rows(UNDER_WAY))
         before = [sorted(self.postgres.rows(statement)) for statement in STATE]
         self.postgres.rows("ALTER TABLE audit_entries ADD CONSTRAINT full_up CHECK (false) NOT VALID")
         try:

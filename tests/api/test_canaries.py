@@ -104,6 +104,8 @@ async def read_later(service: Service, world: World, home: Path) -> str:
             try:
                 found.append(str(await ask(service, method.name, requests[method.name], ROOT)))
             except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise
                 found.append(f"{error.details()}{error.trailing_metadata()}")
     async with (
         aiohttp.ClientSession(headers=dict(ROOT)) as session,

@@ -70,14 +70,16 @@ async def _crumbs(target: Target, scale: float, head: bytes) -> str:
         nonlocal taken, opened
         while time.monotonic() < until:
             opened += 1
-            _, writer = await target.connect(target.http)
-            with contextlib.suppress(OSError):
-                writer.write(head)
-                while time.monotonic() < until and not writer.is_closing():
-                    writer.write(CRUMBS)
-                    await writer.drain()
-                    taken += len(CRUMBS) // 6
-            writer.transport.abort()
+            with contextlib.suppress(OSError):  # TimeoutError, too: whoever is kept out tries again
+                _, writer = await target.connect(target.http)
+                try:
+                    writer.write(head)
+                    while time.monotonic() < until and not writer.is_closing():
+                        writer.write(CRUMBS)
+                        await writer.drain()
+                        taken += len(CRUMBS) // 6
+                finally:
+                    writer.transport.abort()
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SECONDS_MAX):

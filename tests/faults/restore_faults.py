@@ -43,17 +43,19 @@ async def come_back_older(round_: Round) -> None:
     kept = {(row.shard, row.seq, row.event_id) for row in await asyncio.to_thread(log_rows, round_.database_url)}
     assert acknowledged - stored, "no acknowledged event has vanished"
     assert [row for row in before if (row.shard, row.seq, row.event_id) not in kept], "no change has vanished"
-    assert any(round_.logged(name, _NOTICED) for name in names), "no process has noticed it"
+    async with slowness.timeout(_SECONDS_MAX):
+        while not any(round_.logged(name, _NOTICED) for name in names):  # it is said after the watchers are refused
+            await asyncio.sleep(0.02)
     await asyncio.sleep(round_.seconds / 2)
 
 
 def _acknowledged(round_: Round, since: float) -> set[str]:
-    """Returns the events that were acknowledged after a time."""
+    """Returns the events that were asked for after a time, and acknowledged."""
     return {
         publish.event_id
         for publisher in round_.publishers
         for publish in publisher.history
-        if publish.event_id is not None and publish.answered_at > since
+        if publish.event_id is not None and publish.asked_at > since
     }
 
 

@@ -182,7 +182,7 @@ class Owning(Looking):
         self.model.forget_dead()
 
     def _beat(self, worker: Worker) -> None:
-        """As engine/leases.py: renews the lease, or begins anew; then brings memory and table into agreement."""
+        """As engine/ownership.py: renews the lease, or begins anew; then brings memory and table into agreement."""
         renewed = self.run(leases.renew(self.store.connection, worker.worker_id, TTL_SECONDS, retiring=worker.retiring))
         until = self.model.renew(worker.worker_id, TTL_SECONDS, retiring=worker.retiring)
         assert renewed == (None if until is None else self.model.now)

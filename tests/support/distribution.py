@@ -127,6 +127,7 @@ class DistributionPostgres:
 
     def back_up(self) -> None:
         """Makes a base backup, for `restore`, while it runs: the data as they are when this returns, or just before."""
+        shutil.rmtree(self._backup, ignore_errors=True)  # of a round that has failed
         self._copy(self, self._backup)
 
     def restore(self) -> None:

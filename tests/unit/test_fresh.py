@@ -74,12 +74,16 @@ async def test_a_value_that_will_soon_be_too_old_is_looked_up_again_and_nobody_w
     assert [await value.get() for _ in range(10)] == [1] * 10
     while source.count < 2:
         await asyncio.sleep(0)
+    source.now += 0.2 * FRESH_SECONDS  # so long the look-up takes
     source.may_answer.set()
     while value.known < 2:
         await asyncio.sleep(0)
-    source.now += 0.7 * FRESH_SECONDS
+    source.now += 0.3 * FRESH_SECONDS
+    assert (await value.get(), source.count) == (2, 2)
+    source.now += 0.2 * FRESH_SECONDS
     assert await value.get() == 2, "it is as old as the moment at which its look-up began"
-    assert source.count == 2
+    while source.count < 3:
+        await asyncio.sleep(0)
 
 
 async def test_a_look_up_before_the_time_that_fails_is_not_tried_again_before_the_value_is_too_old(

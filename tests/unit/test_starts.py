@@ -88,4 +88,4 @@ async def test_few_are_started_in_a_turn_however_often_it_is_asked_for(
 
     await asyncio.gather(ask_in_each_turn(1), ask_in_each_turn(0))  # before the dispatcher's own step, and behind it
     assert max(lanes.taken.values()) == STARTS_PER_TURN
-    assert len(lanes.taken) == math.ceil(100 / STARTS_PER_TURN), "no turn is left out"
+    assert max(lanes.taken) - min(lanes.taken) + 1 == math.ceil(100 / STARTS_PER_TURN), "no turn is left out"

@@ -1,7 +1,7 @@
 """Which piece of work that comes in crowds gets the next turn of the event loop, and which turns are left to others.
 
-A crowd is what waits of one customer, like a thousand watchers whom a change wakes. A call needs some twenty turns of
-the loop, so it takes as long as twenty pieces if each turn has one. So crowds leave turns out, always as many, whoever
+A crowd is what waits of one customer, like a thousand watchers whom a change wakes. A call needs several turns of
+the loop, so it takes as long as several pieces if each turn has one. So crowds leave turns out, always as many, whoever
 else has work: pieces are put off by turns, not by time, and a loop with nothing else to do is at the next one at once.
 
 Whoever had no turn lately is no crowd, and goes first.
