@@ -111,6 +111,21 @@ async def test_a_server_that_became_read_only_is_left_for_another_connection(
 # --- connections that end under a statement --------------------------------------------------------------------------
 
 
+async def test_the_driver_waits_for_a_statement_without_a_task_and_without_what_belongs_to_one(
+    connection: LoopConnection, postgres: TestPostgres
+) -> None:
+    """A statement may be handed to another task as it stands. The driver wakes up every tenth of a second meanwhile."""
+    before = asyncio.all_tasks()
+    caller = asyncio.create_task(connection.rows("SELECT pg_sleep(0.35), 7"))
+    async with slowness.timeout(20):
+        while not postgres.rows("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"):
+            assert not caller.done()
+            await asyncio.sleep(0.01)
+    assert asyncio.all_tasks() - before == {caller}
+    [(_, seven)] = await caller
+    assert seven == 7
+
+
 async def test_a_read_is_run_again_when_its_connection_ends(proxy: Proxy, proxied: LoopConnection) -> None:
     losing = asyncio.create_task(proxy.lose_answer(b"FROM meta"))
     await asyncio.sleep(0)

@@ -44,6 +44,7 @@ from .postgres import judged, judged_role
 from .resealing import KeyUse, uses_of_keys
 
 _PROXY_SECONDS_MAX: Final = 5.0
+_TO_READ: Final = frozenset({("SCHEMA", "USAGE"), ("TABLE", "SELECT")})
 _CLOCK_SECONDS_FINE: Final = 5.0
 _SHOWN_MAX: Final = 5  # customers of a token
 _AFTER_SCHEMA: Final = ("role", "caller", "secret keys")
@@ -202,7 +203,7 @@ async def _looked_at(
     own = await asyncio.to_thread(look_at_role, place.conninfo, place.schema)
     judged_one = own if role is None else await asyncio.to_thread(look_at_role, place.conninfo, place.schema, role)
     found = [of_database, judged_schema(place), judged_role(judged_one)]
-    if own.lacking:
+    if any((right.kind, right.privilege) in _TO_READ for right in own.lacking):
         return [*found, *_not_checked(f"{own.name} may not read all that is needed for it", ("caller", "secret keys"))]
     sealer = _sealer(settings)
     return [*found, await _caller(settings, token, sealer, database), await _keys(settings, sealer, database)]

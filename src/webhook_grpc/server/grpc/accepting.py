@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any, Final, cast
 
@@ -101,7 +100,7 @@ class AskingServer(_cygrpc.AioServer):
 def asking(arrivals: Arrivals | None = None) -> Generator[None]:
     """Makes a server that grpc.aio makes within the block ask like that. `arrivals`: of this server alone."""
     made = _cygrpc.AioServer
-    _cygrpc.AioServer = functools.partial(AskingServer, arrivals or Arrivals())
+    _cygrpc.AioServer = lambda *arguments: AskingServer(arrivals or Arrivals(), *arguments)
     try:
         yield
     finally:

@@ -60,15 +60,14 @@ class Parser(HttpRequestParser):
             raise _head_too_large()  # it was refused already
         if self._is_dropped:  # whoever reads what has come asks for more
             return (), False, b""
-        is_body = not self._body.is_eof()
-        if is_body and self._is_crumbs(data):
-            return self._drop()
+        chunks, is_body = len(_CHUNK.findall(data)), not self._body.is_eof()
+        if self._is_crumbs(chunks, len(data), is_body=is_body):
+            return self._drop(chunks)
         found: Any = super().feed_data(data)
         if messages := found[0]:
             self._body, self._coming_bytes = messages[-1][1], 0
-            self._is_chunked, self._chunks, self._chunked_bytes = messages[-1][0].chunked, 0, 0
-            if self._is_crumbs(data):  # what came with the head
-                return self._drop()
+            self._is_chunked = messages[-1][0].chunked
+            self._chunks, self._chunked_bytes = chunks, len(data)  # what came with the head
             for message, _ in messages:
                 if sum(len(name) + len(value) for name, value in message.raw_headers) > HEAD_BYTES_MAX:
                     self._coming_bytes = HEAD_BYTES_MAX + 1
@@ -78,17 +77,19 @@ class Parser(HttpRequestParser):
             raise _head_too_large()
         return found
 
-    def _drop(self) -> Any:
+    def _drop(self, chunks: int) -> Any:
         self._is_dropped = True
-        self._connection.drop("a caller that sent a body in crumbs was dropped", chunks=self._chunks)
+        self._connection.drop("a caller that sent a body in crumbs was dropped", chunks=chunks)
         return (), False, b""
 
-    def _is_crumbs(self, data: bytes) -> bool:
-        if not self._is_chunked:
-            return False
-        self._chunks += len(_CHUNK.findall(data))
-        self._chunked_bytes += len(data)
-        return self._chunks > CHUNKS_MIN + self._chunked_bytes // CHUNK_BYTES_MIN
+    def _is_crumbs(self, chunks: int, size_bytes: int, *, is_body: bool) -> bool:
+        """Judges one read of the socket, whatever is in it, and the body that it goes on with."""
+        if is_body and self._is_chunked:
+            self._chunks += chunks
+            self._chunked_bytes += size_bytes
+            if self._chunks > CHUNKS_MIN + self._chunked_bytes // CHUNK_BYTES_MIN:
+                return True
+        return chunks > CHUNKS_MIN + size_bytes // CHUNK_BYTES_MIN
 
 
 def _head_too_large() -> BadHttpMessage:

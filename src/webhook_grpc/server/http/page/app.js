@@ -115,6 +115,7 @@ class App extends HTMLElement {
   _shareToken() {
     this._channel = new BroadcastChannel("webhook-grpc token");
     this._channel.addEventListener("message", ({ data }) => {
+      if (this.getToken) return; // the tokens of this page are for whom it was opened
       if (data.wanted && this._token) this._channel.postMessage({ token: this._token });
       else if (data.token && !this._token && data.token !== this._refusedToken) this._signIn(data.token);
     });
@@ -140,7 +141,10 @@ class App extends HTMLElement {
 
   /** Goes on with the next token of `getToken`; it may give out the one that was refused for a while. */
   async _renew() {
-    this._next ??= this.getToken().catch(() => "").finally(() => (this._next = undefined)); // one question for all refused calls
+    this._next ??= Promise.resolve() // one question for all refused calls
+      .then(() => this.getToken())
+      .catch(() => "")
+      .finally(() => (this._next = undefined));
     const token = await this._next;
     if (this._token) return;
     if (token && token !== this._refusedToken) return this._signIn(token);
