@@ -17,7 +17,7 @@ from tests.support.store import new_event, new_webhook, options, pending, publis
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Published
 from webhook_grpc.domain.progress import Work
-from webhook_grpc.store.connection import failures
+from webhook_grpc.store.connection import failures, liveness
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import Database, DatabaseOptions, LoopConnection, TooFewConnections
 from webhook_grpc.store.outbox import publishing
@@ -76,12 +76,22 @@ async def test_whatever_is_run_after_the_server_has_ended_all_connections_succee
         assert postgres.rows("SELECT last_seq FROM shards WHERE shard = 0") == [(2 * (number + 1),)]
 
 
+async def until_cut(loop: LoopConnection) -> None:
+    """Waits until the proxy, which shares the event loop, has closed its end."""
+    kept = loop._connection  # pyright: ignore[reportPrivateUsage]
+    assert kept is not None
+    async with slowness.timeout(10):
+        while liveness.is_alive(kept):
+            await asyncio.sleep(0)
+
+
 async def test_a_connection_that_a_proxy_cut_while_it_was_idle_is_replaced(
     proxy: Proxy, proxied: LoopConnection, postgres: TestPostgres
 ) -> None:
     for number in range(5):
         await proxied.rows("UPDATE shards SET last_seq = last_seq + 1 WHERE shard = 0")
         proxy.cut()
+        await until_cut(proxied)
         await proxied.rows("UPDATE shards SET last_seq = last_seq + 1 WHERE shard = 0")
         assert postgres.rows("SELECT last_seq FROM shards WHERE shard = 0") == [(2 * (number + 1),)]
 
