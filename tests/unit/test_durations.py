@@ -59,7 +59,7 @@ def test_a_slow_machine_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "workers", "of_fast_tests"),
-    [(1, 2, 2), (2, 5, 3), (4, 10, 5), (64, durations.WORKERS_MAX, durations.WORKERS_MAX)],
+    [(1, 3, 2), (2, 7, 3), (3, 10, 4), (64, durations.WORKERS_MAX, durations.WORKERS_MAX)],
 )
 def test_there_are_more_workers_than_cores(
     monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, of_fast_tests: int

@@ -11,7 +11,6 @@ import { load, nameOf } from "./views.js";
 const TOAST_MILLISECONDS = 4000;
 const LINKED_MILLISECONDS = 10_000; // of a toast with a link, which has to be reached
 const OTHER_TAB_MILLISECONDS = 150; // so long another tab may take to hand its token over
-const RENEW_MILLISECONDS = 3000; // before `getToken` is asked again
 
 const LOOK = `
 :host { box-sizing: border-box; display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
@@ -39,7 +38,7 @@ dialog form { display: grid; gap: 12px; }
 
 const DOCUMENT_LOOK = "html, body { margin: 0; height: 100%; background: Canvas; }";
 
-/** `getToken`, a property: returns a promise of a token. Who shows the page may set it; a reader then never needs the form. */
+/** `getToken` may be set: see docs/page.md. */
 class App extends HTMLElement {
   constructor() {
     super();
@@ -111,15 +110,21 @@ class App extends HTMLElement {
 
   // --- the token ----------------------------------------------------------------------------------------------------
 
-  /** A token is handed from tab to tab, so that a new one needs no second sign-in; it is never stored. */
+  /** A token is handed from tab to tab, and never stored. */
   _shareToken() {
     this._channel = new BroadcastChannel("webhook-grpc token");
     this._channel.addEventListener("message", ({ data }) => {
-      if (this.getToken) return; // the tokens of this page are for whom it was opened
+      if (this.getToken) return; // whose tokens are for its reader
       if (data.wanted && this._token) this._channel.postMessage({ token: this._token });
-      else if (data.token && !this._token && data.token !== this._refusedToken) this._signIn(data.token);
+      else this.goOnWith(data.token);
     });
     this._channel.postMessage({ wanted: true });
+  }
+
+  /** Takes a token that was not refused; returns whether there is one now. */
+  goOnWith(token) {
+    if (token && token !== this._refusedToken && !this._token) this._signIn(token);
+    return this._token;
   }
 
   _signIn(token) {
@@ -133,40 +138,23 @@ class App extends HTMLElement {
     if (!(problem instanceof Problem) || problem.status !== 401 || problem.isOfOldToken) return;
     if (this._token) this._refusedToken = this._token; // which another tab may still have
     this._token = "";
-    if (this.getToken) return void this._renew();
+    if (this.getToken) return void import("./frame/renewal.js").then(({ renew }) => renew(this));
     this._channel.postMessage({ wanted: true });
     const why = problem.reason === "TOKEN_MISSING" ? "" : this._words("The token was refused");
     setTimeout(() => this._askToken(why), OTHER_TAB_MILLISECONDS);
   }
 
-  /** Goes on with the next token of `getToken`; it may give out the one that was refused for a while. */
-  async _renew() {
-    this._next ??= Promise.resolve() // one question for all refused calls
-      .then(() => this.getToken())
-      .catch(() => "")
-      .finally(() => (this._next = undefined));
-    const token = await this._next;
-    if (this._token) return;
-    if (token && token !== this._refusedToken) return this._signIn(token);
-    clearTimeout(this._renewing);
-    this._renewing = setTimeout(() => this._renew(), RENEW_MILLISECONDS);
-  }
-
-  /** Shows the form for a token, unless another tab has handed one over meanwhile. */
+  /** Shows the form, unless another tab has handed a token over. */
   async _askToken(why) {
-    const { tokenDialog } = await import("./frame/sign-in.js");
+    const { askToken } = await import("./frame/sign-in.js");
     if (this._token || this._dialog?.open) return;
     this._dialog?.remove();
-    const { dialog, say } = tokenDialog(this._words, (token) => this._signIn(token));
-    this._dialog = dialog;
-    this.shadowRoot.append(dialog);
-    dialog.showModal();
-    say(why);
+    this._dialog = askToken(this.shadowRoot, this._words, why, (token) => this._signIn(token));
   }
 
   // --- questions and answers ------------------------------------------------------------------------------------------
 
-  /** Asks before an act, as shared/dialog.js says; returns the request_id if it was confirmed, else "". */
+  /** Asks before an act: see shared/dialog.js. */
   async _confirm(text, verb, options) {
     const { ask } = await import("./shared/dialog.js");
     return ask(this.shadowRoot, this._page, { text, verb, ...options });
@@ -208,7 +196,7 @@ class App extends HTMLElement {
     this._say(this._words("The service is away, so this could not be loaded. Try again."));
   }
 
-  /** Loads the keys, which nobody needs before the page is there. */
+  /** Loads the keys. */
   async _takeKeys() {
     const { Keys } = await import("./frame/keys.js");
     this._keys = new Keys({
@@ -222,13 +210,13 @@ class App extends HTMLElement {
     this._help.disabled = false;
   }
 
-  /** Goes back to where the reader came from, or to the list of what is shown. */
+  /** Goes back, or to the list of what is shown. */
   _leave() {
     if (history.state?.isInside) history.back();
     else if (this._route_?.id) this._go(`/${this._route_.page}${queryOf({ customer_id: this._customer })}`);
   }
 
-  /** Shows the same list for another customer; from one item, the list that it stands in. */
+  /** Shows the list of another customer. */
   _chooseCustomer(customerId) {
     this._customer = customerId;
     const { page = "", id, filter } = this._route_ ?? {};

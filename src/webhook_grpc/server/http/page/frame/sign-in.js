@@ -2,8 +2,8 @@
 
 import { element } from "../shared/look.js";
 
-/** Returns the dialog, closed, and what writes into it why it is shown. `signIn(token)` is called with what was typed. */
-export function tokenDialog(words, signIn) {
+/** Shows the dialog, and in it why; returns it. `signIn(token)` is called with what was typed. */
+export function askToken(root, words, why, signIn) {
   const user = element("input", { autocomplete: "username", hidden: true }); // password managers look for one
   const input = element("input", { type: "password", autocomplete: "current-password", required: true, id: "token" });
   const problem = element("div", { className: "problem", role: "alert" });
@@ -16,5 +16,9 @@ export function tokenDialog(words, signIn) {
     input.value = "";
     if (token) signIn(token);
   });
-  return { dialog: element("dialog", {}, form), say: (text) => (problem.textContent = text) };
+  const dialog = element("dialog", {}, form);
+  root.append(dialog);
+  dialog.showModal();
+  problem.textContent = why; // after it is shown, so that it is read out
+  return dialog;
 }
