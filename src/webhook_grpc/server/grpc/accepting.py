@@ -99,8 +99,12 @@ class AskingServer(_cygrpc.AioServer):
 @contextlib.contextmanager
 def asking(arrivals: Arrivals | None = None) -> Generator[None]:
     """Makes a server that grpc.aio makes within the block ask like that. `arrivals`: of this server alone."""
+
+    def one(*arguments: Any) -> AskingServer:
+        return AskingServer(arrivals or Arrivals(), *arguments)
+
     made = _cygrpc.AioServer
-    _cygrpc.AioServer = lambda *arguments: AskingServer(arrivals or Arrivals(), *arguments)
+    _cygrpc.AioServer = one
     try:
         yield
     finally:
