@@ -29,7 +29,7 @@ from webhook_grpc.store.outbox import commands
 from webhook_grpc.store.registry import webhooks
 from webhook_grpc.store.schema.versions import refuse_beside_older
 
-from .following import DeliveryName, Follower
+from .effects import DeliveryName, Follower
 
 TEST_EVENT_TYPE: Final = "webhook.test"
 TEST_DATA: Final = b'{"test":true}'
