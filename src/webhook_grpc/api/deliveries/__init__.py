@@ -1,1 +1,1 @@
-"""Deliveries as callers follow them: lists, acts on one and when they have had their effect, replays, the live stream."""
+"""Deliveries as callers follow them: lists, acts on one and their effects, replays, the live stream."""
