@@ -114,10 +114,11 @@ class Figures:
         self.failing_count = await store.count_failing(self._connection)
         part = await census.count_slice(self._connection, self._census.last_id)
         self._census.counts.update(part.counts)
-        self._census.last_id += census.SLICE
-        if part.is_last:
-            self.webhooks = {status: self._census.counts[status] for status in _COUNTED}
-            self._census = _Census()
+        if part.next_after is not None:
+            self._census.last_id = part.next_after
+            return
+        self.webhooks = {status: self._census.counts[status] for status in _COUNTED}
+        self._census = _Census()
 
     def _is_forgotten(self, row: OldestDue, now: float) -> bool:
         """Returns whether a due row is not ready to be sent although only this process keeps it from that."""

@@ -11,11 +11,12 @@ from webhook_grpc.store.db import LoopConnection
 
 SLICE: Final = 2000  # ids that one statement reads
 
-# The webhooks with the next ids: how many of each status; and the last id that there is. A range of ids and no LIMIT,
-# so that no statistics, however wrong, make Postgres read and sort all webhooks.
+# The webhooks with the next ids: how many of each status; and the first id behind them, for ids may have large gaps
+# (those of a cell begin at a number of its own: docs/growth.md). A range of ids and no LIMIT, so that no statistics,
+# however wrong, make Postgres read and sort all webhooks.
 COUNT_SLICE: Final = """
-SELECT s.status, s.count, l.last_id
-FROM (SELECT coalesce(max(id), 0) AS last_id FROM webhooks) l
+SELECT s.status, s.count, l.next_id
+FROM (SELECT min(id) AS next_id FROM webhooks WHERE id > %(after)b::bigint + %(limit)b::bigint) l
 LEFT JOIN (
     SELECT status, count(*) AS count FROM webhooks
     WHERE id > %(after)b::bigint AND id <= %(after)b::bigint + %(limit)b::bigint
@@ -26,10 +27,10 @@ LEFT JOIN (
 
 @record
 class Slice:
-    """Some webhooks by status. `is_last`: there are none with higher ids."""
+    """Some webhooks by status. `next_after`: what the next slice follows; None: there are none with higher ids."""
 
     counts: Mapping[WebhookStatus, int]
-    is_last: bool
+    next_after: int | None
 
 
 async def count_slice(connection: LoopConnection, after: int) -> Slice:
@@ -41,5 +42,5 @@ async def count_slice(connection: LoopConnection, after: int) -> Slice:
     known = {status.value: status for status in WebhookStatus if status is not WebhookStatus.DELETED}
     return Slice(
         counts={known[status]: count for status, count, _ in rows if status in known},
-        is_last=after + SLICE >= rows[0][2],
+        next_after=None if rows[0][2] is None else rows[0][2] - 1,
     )
