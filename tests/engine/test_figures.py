@@ -187,10 +187,9 @@ async def test_webhooks_are_counted_slice_by_slice_by_the_leader(
     service = await services.start(metrics_poll_seconds=300)
     figures = await looked(service)
     made = [await service.create_webhook(receiver.url()) for _ in range(3)]
-    postgres.rows(
-        "ALTER SEQUENCE webhooks_id_seq RESTART WITH 2000000000001"
-    )  # ids of a cell begin at a number of its own
+    postgres.rows("ALTER SEQUENCE webhooks_id_seq RESTART WITH 2000000000001")  # as in a second cell
     made += [await service.create_webhook(receiver.url()) for _ in range(2)]
+    postgres.rows("ALTER SEQUENCE webhooks_id_seq RESTART WITH 100")
     await service.pause_webhook(made[1].webhook_id)
     await service.delete_webhook(made[2].webhook_id)
     figures.webhooks = None
