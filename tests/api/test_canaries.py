@@ -83,7 +83,7 @@ async def deliver(service: Service, receiver: Receiver) -> tuple[World, dict[str
 
 
 async def refused(service: Service, receiver: Receiver) -> str:
-    """Calls that are refused because of what they carry; returns all that callers are told."""
+    """Calls that are refused because of what they carry; returns all that the callers are answered."""
     url = receiver.url("/echo").replace("//", f"//user:{USERINFO}@")
     not_allowed = await refusal(created(service, url))
     wrong = [("authorization", f"Bearer {CONFIGURED}-wrong")]
@@ -136,7 +136,7 @@ async def test_nothing_secret_is_in_a_dump_of_the_database_nor_in_the_log_nor_is
         watch = Watch(service.stub.WatchDeliveries(request, metadata=ROOT))
         await watch.next_message()
         world, canaries = await deliver(service, receiver)
-        told = await refused(service, receiver)
+        answered = await refused(service, receiver)
         [delivery] = await watch.until_ended()
         watch.call.cancel()
         kept = await attempts(service)
@@ -149,7 +149,7 @@ async def test_nothing_secret_is_in_a_dump_of_the_database_nor_in_the_log_nor_is
     for what, canary in canaries.items():
         assert canary not in text, what
         assert canary not in log, what
-        assert canary not in f"{told}{kept}", what
+        assert canary not in f"{answered}{kept}", what
         assert what == "query" or canary not in shown, f"{what}: who may read a webhook sees the query of its URL only"
     assert QUERY in shown
     assert DATA not in log

@@ -37,6 +37,7 @@ from .target import (
     frame,
     head,
     message,
+    once_calm,
     streams,
 )
 
@@ -339,24 +340,13 @@ async def _webhook(target: Target, answer: bytes) -> AsyncGenerator[Any]:
     url = f"http://127.0.0.1:{receiver.sockets[0].getsockname()[1]}/"
     async with target.stub() as stub:
         webhook = webhook_pb2.Webhook(name="hostile", url=url, events=["*"], timeout=Duration(seconds=30))
-        made = await _created(stub, service_pb2.CreateWebhookRequest(webhook=webhook))
+        request = service_pb2.CreateWebhookRequest(webhook=webhook)
+        made = await once_calm(lambda: stub.CreateWebhook(request, metadata=bearer(HOSTILE)))
         try:
             yield stub
         finally:
             target.webhooks.append(made.webhook_id)  # while it is refused everything it can't be deleted
             receiver.close()
-
-
-async def _created(stub: Any, request: service_pb2.CreateWebhookRequest) -> webhook_pb2.Webhook:
-    """Makes a webhook, when the service has noticed that the attack before is over."""
-    async with slowness.timeout(SECONDS_MAX):
-        while True:
-            try:
-                return await stub.CreateWebhook(request, metadata=bearer(HOSTILE))
-            except grpc.aio.AioRpcError as refused:
-                if refused.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    raise
-                await asyncio.sleep(0.1)  # as it says, though sooner
 
 
 async def junk(target: Target, scale: float) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import struct
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -90,16 +90,8 @@ class Target:
     async def _delete(self, webhook_id: int) -> None:
         """Deletes a webhook, when the service has noticed that the attack is over. Raises AioRpcError, TimeoutError."""
         request = service_pb2.DeleteWebhookRequest(webhook_id=webhook_id)
-        async with self.stub() as stub, slowness.timeout(CLOSE_SECONDS_MAX):
-            while True:
-                try:
-                    await stub.DeleteWebhook(request, metadata=bearer(HOSTILE))
-                except grpc.aio.AioRpcError as refused:
-                    if refused.code() not in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
-                        raise
-                    await asyncio.sleep(0.1)  # as it says, though sooner
-                else:
-                    return
+        async with self.stub() as stub:
+            await once_calm(lambda: stub.DeleteWebhook(request, metadata=bearer(HOSTILE)))
 
     def channel(self) -> grpc.aio.Channel:
         """Returns a connection of gRPC as it should be, without limits of its own."""
@@ -111,6 +103,18 @@ class Target:
         """Opens a client."""
         async with self.channel() as channel:
             yield service_pb2_grpc.WebhookServiceStub(channel)
+
+
+async def once_calm(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Returns what a call answers, when the service has noticed that the attack before is over."""
+    async with slowness.timeout(CLOSE_SECONDS_MAX):
+        while True:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as refused:
+                if refused.code() not in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
+                    raise
+                await asyncio.sleep(0.1)  # as the refusal says, though sooner
 
 
 def bearer(secret: str) -> Sequence[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The database comes back older than it was: its server is stopped, and one is started on a base backup of before.
 
 Nobody renames the log by hand, and no process is restarted: they have to notice it by themselves. What was acknowledged
-before the backup is delivered and told; what came after it is gone, but for what its publishers repeat. Watchers, whose
+before the backup is delivered and seen; what came after it is lost, but for what its publishers repeat. Watchers, whose
 cursors lie in what is gone, are refused, and begin again with the first change that the database has.
 """
 
@@ -29,7 +29,7 @@ async def come_back_older(round_: Round) -> None:
     server = round_.server
     assert isinstance(server, DistributionServer)
     names = sorted(round_.cluster.running)
-    await asyncio.sleep(round_.seconds / 3)
+    await asyncio.sleep(round_.seconds / 3)  # load before the backup
     with round_.fault("backup restored", may_duplicate=True, may_overlap=True, may_forget=True):
         await asyncio.to_thread(server.back_up)
         backed_up_at = time.time()
@@ -45,8 +45,8 @@ async def come_back_older(round_: Round) -> None:
     assert [row for row in before if (row.shard, row.seq, row.event_id) not in kept], "no change has vanished"
     async with slowness.timeout(_SECONDS_MAX):
         while not any(round_.logged(name, _NOTICED) for name in names):  # it is said after the watchers are refused
-            await asyncio.sleep(0.02)
-    await asyncio.sleep(round_.seconds / 2)
+            await asyncio.sleep(0.02)  # a log file gives no signal
+    await asyncio.sleep(round_.seconds / 2)  # load after it
 
 
 def _acknowledged(round_: Round, since: float) -> set[str]:
@@ -60,11 +60,11 @@ def _acknowledged(round_: Round, since: float) -> set[str]:
 
 
 async def _until_watchers_know_of_events_since(round_: Round, since: float) -> None:
-    """Waits until each watcher was told of an event that the backup does not have: its cursor is beyond it."""
+    """Waits until each watcher has seen an event that the backup does not have: its cursor is beyond the backup."""
     async with slowness.timeout(_SECONDS_MAX):
         for watcher in round_.watchers:
             while not {told.event_id for told in watcher.told} & _acknowledged(round_, since):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # what a watcher has noted gives no signal
 
 
 async def _until_watchers_are_refused(round_: Round) -> None:
@@ -72,7 +72,7 @@ async def _until_watchers_are_refused(round_: Round) -> None:
     async with slowness.timeout(_SECONDS_MAX):
         for watcher in round_.watchers:
             while OTHER_LOG not in watcher.refusals:
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # what a watcher has noted gives no signal
 
 
 SCENARIOS: Final = (Scenario("backup restored", come_back_older, restored=True),)

@@ -54,7 +54,7 @@ class Arrivals:
         asking = request()
         try:
             coming = asking.send(None)  # gRPC is asked, and completes this future
-        except Exception as error:  # noqa: BLE001 - raised where calls are taken
+        except Exception as error:  # noqa: BLE001 - whatever it is, grpc.aio gets it where it takes calls
             self._come.put_nowait(error)
             return
         self._asked[coming] = asking
@@ -69,7 +69,7 @@ class Arrivals:
         except StopIteration as ended:
             if not self._is_stopping:  # else the call ends, because nothing refers to it
                 self._come.put_nowait(ended.value)
-        except Exception as error:  # noqa: BLE001 - raised where calls are taken
+        except Exception as error:  # noqa: BLE001 - whatever it is, grpc.aio gets it where it takes calls
             self._come.put_nowait(error)
             return
         self._ask(self._request)

@@ -58,7 +58,7 @@ class Parser(HttpRequestParser):
         """Returns the requests whose heads are whole now. Raises BadHttpMessage."""
         if self._coming_bytes > HEAD_BYTES_MAX:
             raise _head_too_large()  # it was refused already
-        if self._is_dropped:  # whoever reads what has come asks for more
+        if self._is_dropped:  # aiohttp still hands over what has come
             return (), False, b""
         chunks, is_body = len(_CHUNK.findall(data)), not self._body.is_eof()
         if self._is_crumbs(chunks, len(data), is_body=is_body):
