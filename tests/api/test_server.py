@@ -33,7 +33,7 @@ from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api.events import batch
-from webhook_grpc.server.grpc.server import AddressInUse
+from webhook_grpc.server.grpc.listening import AddressInUse
 from webhook_grpc.store.lists import deliveries
 from webhook_grpc.store.log import lookup
 from webhook_grpc.store.outbox import publishing

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NoReturn, cast
 
-import grpc
 import pytest
 import structlog
 from grpc_health.v1 import health_pb2
 
+from webhook_grpc.api.codes import Code
 from webhook_grpc.server.grpc import health
-from webhook_grpc.server.grpc.health import Context, Health
+from webhook_grpc.server.grpc.call import Call, Peer
+from webhook_grpc.server.grpc.health import Health
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -25,24 +26,29 @@ class Aborted(Exception):
 class Client:
     """A call as the service sees it. `is_reading`: whether what it is sent gets through."""
 
-    def __init__(self, name: str | bytes | None = "", *, is_reading: bool = True, address: str = "10.0.0.1") -> None:
+    def __init__(
+        self,
+        name: str | bytes | None = "",
+        *,
+        is_reading: bool = True,
+        has_request: bool = True,
+        address: str = "10.0.0.1",
+    ) -> None:
         request = health_pb2.HealthCheckRequest(service=name).SerializeToString() if isinstance(name, str) else name
         self._request = request
-        self._address = address
+        self.peer = Peer((address, 12345), None)
         self._is_reading = is_reading
+        self._has_request = has_request
         self.got: asyncio.Queue[int] = asyncio.Queue()
         self.is_blocked = asyncio.Event()
 
-    def peer(self) -> str:
-        return f"ipv4:{self._address}:12345"
-
     async def read(self) -> Any:
-        if self._request is None:
+        if self._request is None and self._has_request:
             self.is_blocked.set()
             await asyncio.Event().wait()
         return self._request
 
-    async def send_initial_metadata(self, metadata: object) -> None:
+    def begin(self) -> None:
         pass
 
     async def write(self, raw: bytes) -> None:
@@ -51,7 +57,7 @@ class Client:
             await asyncio.Event().wait()
         self.got.put_nowait(health_pb2.HealthCheckResponse.FromString(raw).status)
 
-    async def abort(self, code: grpc.StatusCode, message: str) -> NoReturn:
+    def abort(self, code: Code, message: str) -> NoReturn:
         raise Aborted(f"{code.name}: {message}")
 
     def set_trailing_metadata(self, _: object) -> None:
@@ -59,11 +65,11 @@ class Client:
 
 
 def watch(checks: Health, client: Client) -> asyncio.Task[None]:
-    return asyncio.ensure_future(checks.watch(None, cast("Context", client)))
+    return asyncio.ensure_future(checks.watch(cast("Call", client)))
 
 
 async def check(checks: Health, client: Client) -> int:
-    raw = await checks.check(None, cast("Context", client))
+    raw = await checks.check(cast("Call", client))
     return health_pb2.HealthCheckResponse.FromString(raw).status
 
 
@@ -118,10 +124,10 @@ async def test_a_service_that_is_not_known_is_watched_and_not_found() -> None:
     await watching
 
 
-@pytest.mark.parametrize("request_", [b"x" * 1025, b"\xff", cast("Any", grpc.aio).EOF])
+@pytest.mark.parametrize("request_", [b"x" * 1025, b"\xff", None])
 async def test_what_is_no_health_check_is_refused(request_: Any) -> None:
     with pytest.raises(Aborted, match="INVALID_ARGUMENT"):
-        await check(Health([""]), Client(request_))
+        await check(Health([""]), Client(request_, has_request=request_ is not None))
 
 
 async def test_an_address_has_a_share_of_the_watches_and_of_the_requests_that_have_not_come_whole(

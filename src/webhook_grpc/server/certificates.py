@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a part of each start that only TLS needs
 
 FILE_BYTES_MAX: Final = 1_048_576
 RSA_BITS_MIN: Final = 2048
-# Of TLS 1.2, as gRPC has them: forward secrecy and authenticated encryption. All of TLS 1.3 have both.
+# Of TLS 1.2: forward secrecy and authenticated encryption. All of TLS 1.3 have both.
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 
 log = structlog.get_logger(__name__)
@@ -43,13 +43,12 @@ class TlsFiles:
 
 @record
 class TlsMaterial:
-    """What the files hold, and what is made of it for HTTP."""
+    """What the files hold, and what is made of it for the doors."""
 
     certificate: bytes
-    key: bytes
-    grpc_client_ca: bytes | None
-    http_client_ca: bytes | None
+    """In PEM, as clients are shown it."""
     expire_time: datetime
+    grpc_context: ssl.SSLContext
     http_context: ssl.SSLContext
 
 
@@ -128,14 +127,11 @@ def read_material(files: TlsFiles, now: datetime) -> TlsMaterial:
     for name in ("grpc_client_ca", "http_client_ca"):
         if name in contents:
             _certificates(files, name, contents[name])
-    http_client_ca = contents.get("http_client_ca")
     return TlsMaterial(
         contents["certificate"],
-        key,
-        contents.get("grpc_client_ca"),
-        http_client_ca,
         certificate.not_valid_after_utc,
-        _http_context(files, http_client_ca),
+        _context(files, contents.get("grpc_client_ca"), "h2"),
+        _context(files, contents.get("http_client_ca"), "http/1.1"),
     )
 
 
@@ -196,11 +192,11 @@ def _check_dates(files: TlsFiles, certificate: x509.Certificate, now: datetime) 
         raise _problem("certificate", files.certificate, problem)
 
 
-def _http_context(files: TlsFiles, client_ca: bytes | None) -> ssl.SSLContext:
+def _context(files: TlsFiles, client_ca: bytes | None, protocol: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     context.options |= ssl.OP_NO_RENEGOTIATION
     try:
         context.load_cert_chain(files.certificate, files.key, password="")  # never asks the terminal for one

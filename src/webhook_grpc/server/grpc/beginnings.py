@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NoReturn, TypeVar, cast
+from typing import Final
 
-import grpc
-
+from webhook_grpc.api.codes import code_of
 from webhook_grpc.domain.errors import Overloaded
 
-from .status import DETAILS_KEY, details_of, grpc_status, message_of
+from .call import Call, Handler
+from .status import DETAILS_KEY, details_of, message_of
 
 BEGUN_MAX: Final = 8  # of calls that waited, in one turn of the loop
 LOOKED_MAX: Final = 200  # connections that are looked at in one turn of the loop: most have no call that waits
 WAITING_MAX: Final = 10_000  # of all connections: each call takes some 10 KB
 RETRY_SECONDS: Final = 1.0
-
-Answer = TypeVar("Answer")
-Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Beginnings:
@@ -35,17 +31,15 @@ class Beginnings:
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self.waiting_count = 0
 
-    def in_turn(
-        self, behaviour: Callable[[Any, Context], Awaitable[Answer]]
-    ) -> Callable[[Any, Context], Awaitable[Answer]]:
+    def in_turn(self, handler: Handler) -> Handler:
         """Returns what does the same when it is the call's turn."""
 
-        async def begun(request: object, context: Context) -> Answer:
+        async def begun(call: Call) -> bytes | None:
             try:
-                await self.turn(context.peer())
+                await self.turn(call.peer.where)
             except Overloaded as error:
-                await context.abort(grpc_status(error), message_of(error), ((DETAILS_KEY, details_of(error)),))
-            return await behaviour(request, context)
+                call.abort(code_of(error), message_of(error), ((DETAILS_KEY, details_of(error)),))
+            return await handler(call)
 
         return begun
 
@@ -98,19 +92,3 @@ class Beginnings:
 
 def _too_many() -> Overloaded:
     return Overloaded("RATE_LIMITED", f"{WAITING_MAX} calls wait to begin already; retry later", RETRY_SECONDS)
-
-
-class Unknown(grpc.GenericRpcHandler):
-    """Answers calls of methods that there are not, in turn as well. grpc.aio would answer them at once."""
-
-    def __init__(self, beginnings: Beginnings) -> None:
-        self._handler = cast("Any", grpc).stream_unary_rpc_method_handler(beginnings.in_turn(_refuse))
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Returns what serves a call that no other handler serves."""
-        del handler_call_details
-        return self._handler
-
-
-async def _refuse(_: object, context: Context) -> NoReturn:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, cast
+from typing import Final
 
-import grpc
 import structlog
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from webhook_grpc.api.codes import Code
 from webhook_grpc.domain.places import Places
 
-from .beginnings import Beginnings
+from .call import Call, Handler
 
 SERVICE: Final = "grpc.health.v1.Health"
 REQUEST_BYTES_MAX: Final = 1024
@@ -35,8 +35,6 @@ WRITE_SECONDS_MAX: Final = 5.0
 # In the trailing metadata of Check, once for each warning.
 _WARNING_KEY: Final = "webhook-warning"
 
-Context = grpc.aio.ServicerContext[Any, Any]
-_EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
 _RESPONSE: Final = health_pb2.HealthCheckResponse
 
 log = structlog.get_logger("webhook_grpc.grpc")
@@ -80,63 +78,59 @@ class Health:
         """Adds warnings for operators to all answers of Check from now on: grpcurl -v shows them."""
         self._warnings = tuple((_WARNING_KEY, warning) for warning in warnings)
 
-    def handlers(self, beginnings: Beginnings) -> grpc.GenericRpcHandler:
-        """Returns the service."""
-        check = cast("Any", grpc).stream_unary_rpc_method_handler(beginnings.in_turn(self.check))
-        watch = cast("Any", grpc).stream_stream_rpc_method_handler(beginnings.in_turn(self.watch))
-        return grpc.method_handlers_generic_handler(SERVICE, {"Check": check, "Watch": watch})
+    def handlers(self) -> dict[str, Handler]:
+        """Returns what serves the methods of the service, by their paths."""
+        return {f"/{SERVICE}/Check": self.check, f"/{SERVICE}/Watch": self.watch}
 
-    async def check(self, _: object, context: Context) -> bytes:
+    async def check(self, call: Call) -> bytes:
         """Answers one check."""
-        name = await self._read(context)
-        context.set_trailing_metadata(self._warnings)
+        name = await self._read(call)
+        call.set_trailing_metadata(self._warnings)
         if name not in self._is_serving:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no service of this name")
+            call.abort(Code.NOT_FOUND, "there is no service of this name")
         return self._answer(name)
 
-    async def watch(self, _: object, context: Context) -> None:
+    async def watch(self, call: Call) -> None:
         """Sends the status of a service, and every other one that it has later."""
-        name = await self._read(context)
+        name = await self._read(call)
         try:
-            with self._watches.place(_address(context)):
-                await self._send_changes(context, name)
+            with self._watches.place(call.peer.address):
+                await self._send_changes(call, name)
         except _NoPlace as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            call.abort(Code.RESOURCE_EXHAUSTED, str(error))
         except TimeoutError:
             self._unread_count += 1
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the client did not read for too long; watch again")
-        except grpc.aio.InternalError:  # the client has left while a message was on its way
-            raise asyncio.CancelledError from None
+            call.abort(Code.UNAVAILABLE, "the client did not read for too long; watch again")
 
-    async def _send_changes(self, context: Context, name: str) -> None:
-        await context.send_initial_metadata(())  # apart: gRPC can't send a status while both together are on their way
+    async def _send_changes(self, call: Call, name: str) -> None:
+        call.begin()
         sent = None
         while not self._is_closed:
             changed, message = self._changed, self._answer(name)
             if message != sent:
                 async with asyncio.timeout(WRITE_SECONDS_MAX):
-                    await context.write(message)
+                    await call.write(message)
                 sent = message
             else:
                 await changed.wait()
 
-    async def _read(self, context: Context) -> str:
+    async def _read(self, call: Call) -> str:
         """Returns the name in the request. Aborts the call if the request doesn't come in time, or is none."""
         try:
-            with self._reads.place(_address(context)):
+            with self._reads.place(call.peer.address):
                 async with asyncio.timeout(READ_SECONDS_MAX):
-                    raw: Any = await context.read()
+                    raw = await call.read()
         except _NoPlace as error:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+            call.abort(Code.RESOURCE_EXHAUSTED, str(error))
         except TimeoutError:
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the request did not come in time")
-        if raw is _EOF or len(raw) > REQUEST_BYTES_MAX:
+            call.abort(Code.DEADLINE_EXCEEDED, "the request did not come in time")
+        if raw is None or len(raw) > REQUEST_BYTES_MAX:
             message = f"a health check has one request, of at most {REQUEST_BYTES_MAX} bytes"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+            call.abort(Code.INVALID_ARGUMENT, message)
         try:
             return health_pb2.HealthCheckRequest.FromString(raw).service
         except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a HealthCheckRequest")
+            call.abort(Code.INVALID_ARGUMENT, "the request is not a HealthCheckRequest")
 
     def _answer(self, name: str) -> bytes:
         if name not in self._is_serving:
@@ -161,8 +155,3 @@ def _places(what: str, all_max: int, per_address_max: int) -> Places[str]:
         return _NoPlace(f"this server has as many {what} as it takes; retry later")
 
     return Places(per_address_max, none_left, all_max)
-
-
-def _address(context: Context) -> str:
-    """Returns the address of a client without its port, which is another one for each connection."""
-    return str(context.peer()).rpartition(":")[0]

@@ -13,20 +13,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from functools import partial
-from typing import Any, Final, cast
+from typing import Final, cast
 
-import grpc
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, FileDescriptor, ServiceDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
+from webhook_grpc.api.codes import Code
 from webhook_grpc.server.auth import CertificateNames
 
-from .beginnings import Beginnings
-from .credentials import certificate_names
+from .call import Call, Handler
 
 REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
@@ -37,9 +35,7 @@ STREAM_SECONDS_MAX: Final = 600.0  # no tool needs so long, and streams take no 
 SERVICES: Final = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 _Symbol = tuple[str, FileDescriptor]
-Context = grpc.aio.ServicerContext[Any, Any]
 _V1ALPHA: Final = cast("FileDescriptor", pb.DESCRIPTOR)
-_EOF: Final = cast("Any", grpc.aio).EOF  # its types lack it
 
 
 class ReflectionAccess(Enum):
@@ -105,51 +101,49 @@ class Reflection:
         self._is_allowed = is_allowed
         self._streams = 0
 
-    def handlers(self, beginnings: Beginnings) -> list[grpc.GenericRpcHandler]:
-        """The service under both of its names: the messages are the same on the wire."""
-        handler = cast("Any", grpc).stream_stream_rpc_method_handler(beginnings.in_turn(self._serve))
-        return [grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in SERVICES]
+    def handlers(self) -> dict[str, Handler]:
+        """Returns what serves the service under both of its names: the messages are the same on the wire."""
+        return {f"/{name}/ServerReflectionInfo": self._serve for name in SERVICES}
 
-    async def _serve(self, _: object, context: Context) -> None:
-        sent = context.invocation_metadata() or ()
-        authorization = [value for key, value in sent if key == "authorization"]
-        if not await self._is_allowed(authorization, partial(certificate_names, context)):
+    async def _serve(self, call: Call) -> None:
+        authorization = [value for key, value in call.metadata if key == "authorization"]
+        if not await self._is_allowed(authorization, lambda: call.peer.names):
             message = "reflection takes a token here: send it as metadata `authorization: Bearer …`"
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
+            call.abort(Code.UNAUTHENTICATED, message)
         if self._streams >= STREAMS_MAX:
             message = f"this server is serving {STREAMS_MAX} reflection streams already; retry later"
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+            call.abort(Code.RESOURCE_EXHAUSTED, message)
         self._streams += 1
         try:
             async with asyncio.timeout(STREAM_SECONDS_MAX):
-                await self._answer_all(context)
+                await self._answer_all(call)
         except (_Ended, TimeoutError):
             pass
         finally:
             self._streams -= 1
 
-    async def _answer_all(self, context: Context) -> None:
+    async def _answer_all(self, call: Call) -> None:
         for _ in range(REQUESTS_MAX):
             try:
                 async with asyncio.timeout(IDLE_SECONDS_MAX):
-                    await self._answer_one(context)
+                    await self._answer_one(call)
             except TimeoutError:
                 raise _Ended from None
         message = f"one stream has at most {REQUESTS_MAX} requests; open another"
-        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+        call.abort(Code.RESOURCE_EXHAUSTED, message)
 
-    async def _answer_one(self, context: Context) -> None:
-        raw: Any = await context.read()
-        if raw is _EOF:
+    async def _answer_one(self, call: Call) -> None:
+        raw = await call.read()
+        if raw is None:
             raise _Ended
         if len(raw) > REQUEST_BYTES_MAX:
             message = f"a reflection request has at most {REQUEST_BYTES_MAX} bytes"
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+            call.abort(Code.INVALID_ARGUMENT, message)
         try:
             request = pb.ServerReflectionRequest.FromString(raw)
         except DecodeError:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a ServerReflectionRequest")
-        await context.write(answer(self._catalogue, request).SerializeToString())
+            call.abort(Code.INVALID_ARGUMENT, "the request is not a ServerReflectionRequest")
+        await call.write(answer(self._catalogue, request).SerializeToString())
 
 
 def answer(catalogue: Catalogue, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
@@ -174,14 +168,14 @@ def answer(catalogue: Catalogue, request: pb.ServerReflectionRequest) -> pb.Serv
                 response.all_extension_numbers_response.base_type_name = name
                 response.all_extension_numbers_response.extension_number.extend(numbers)
             case _:
-                _fail(response, grpc.StatusCode.INVALID_ARGUMENT, "the request has no known kind")
+                _fail(response, Code.INVALID_ARGUMENT, "the request has no known kind")
     except KeyError:
-        _fail(response, grpc.StatusCode.NOT_FOUND, "this server knows nothing of that name")
+        _fail(response, Code.NOT_FOUND, "this server knows nothing of that name")
     return response
 
 
-def _fail(response: pb.ServerReflectionResponse, code: grpc.StatusCode, message: str) -> None:
-    response.error_response.error_code = code.value[0]
+def _fail(response: pb.ServerReflectionResponse, code: Code, message: str) -> None:
+    response.error_response.error_code = code
     response.error_response.error_message = message
 
 

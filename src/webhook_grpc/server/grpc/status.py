@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-import grpc
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -22,12 +21,6 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 # Clients of gRPC drop trailing metadata beyond 8 KiB at random and beyond 16 KiB always, and their callers then see
 # another error. The message is percent-encoded, and sent once more among the details.
 BOUNDS: Final = ErrorBounds(violations_bytes_max=3000, part_bytes_max=300, message_bytes_max=1000, escaped_bytes=3)
-_STATUSES: Final[dict[int, grpc.StatusCode]] = {status.value[0]: status for status in grpc.StatusCode}
-
-
-def grpc_status(error: errors.WebhookError) -> grpc.StatusCode:
-    """Returns the status of an error."""
-    return _STATUSES[code_of(error)]
 
 
 def message_of(error: errors.WebhookError) -> str:

@@ -12,10 +12,10 @@ from aiohttp import HttpVersion11, web
 
 from webhook_grpc.domain.errors import PermissionDenied
 from webhook_grpc.server.certificates import Certificates
+from webhook_grpc.server.handshakes import Handshakes
 
 from .connection import Connection
 from .exchange import BODY_BYTES_MAX
-from .handshakes import Handshakes
 from .origins import Origins
 from .problem import Problem, problem_of_refusal
 

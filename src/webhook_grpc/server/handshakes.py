@@ -1,4 +1,4 @@
-"""TLS before HTTP: accepts connections, and gives those to HTTP whose handshake is done.
+"""TLS before a door: accepts connections, and gives those to the door whose handshake is done.
 
 asyncio's server could do the handshakes, but with one context for ever, and a connection would count only after its
 handshake: whoever begins handshakes and ends none could take the last file descriptor.
@@ -18,7 +18,7 @@ HANDSHAKE_SECONDS_MAX: Final = 10.0
 _CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
 _PAUSE_SECONDS: Final = 1.0  # when no connection can be accepted: as asyncio's server does
 
-log = structlog.get_logger("webhook_grpc.http")
+log = structlog.get_logger("webhook_grpc.tls")
 
 
 class Handshakes:

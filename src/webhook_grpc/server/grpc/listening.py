@@ -1,0 +1,205 @@
+"""The address that gRPC is served on: its sockets, its connections, and what time does to them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import random
+import socket
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from webhook_grpc.domain.record import record
+from webhook_grpc.server.certificates import Certificates
+from webhook_grpc.server.handshakes import Handshakes
+
+from .call import Peer
+from .http2.connection import AGE_SECONDS_MAX, Bounds, Connection, Kept
+from .http2.frames import Reason
+from .http2.stream import Stream
+
+KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of requests that nobody reads yet: who sends more then is refused
+CLOSE_SECONDS_MAX: Final = 1.0  # for clients to take the end of their connections, when the process stops
+_AGE_SPREAD: Final = 0.1  # so that connections which began together do not end together
+_LOOK_SECONDS: Final = 1.0
+_BACKLOG: Final = 1024
+_WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
+
+log = structlog.get_logger("webhook_grpc.grpc")
+
+
+@record
+class TransportLimits:
+    """Bounds of connections. `idle_seconds_max`: without a call; `read_seconds_max`: for a whole request to come."""
+
+    connections_max: int
+    streams_per_connection_max: int
+    idle_seconds_max: float
+    read_seconds_max: float
+
+
+class AddressInUse(Exception):
+    """The address can't be served: it is taken, or it is not an address of this machine."""
+
+
+class Listener:
+    """Accepts connections, and looks after them."""
+
+    def __init__(
+        self,
+        address: str,
+        limits: TransportLimits,
+        certificates: Certificates | None,
+        begin: Callable[[Stream, Peer], None],
+    ) -> None:
+        """`begin` gets each stream when its head has come. Without certificates connections are in plain text."""
+        self._address = address
+        self._limits = limits
+        self._begin = begin
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
+        self._connections: dict[Connection, Peer] = {}
+        self._kept = Kept()
+        self._looking: asyncio.Task[None] | None = None
+        self._unused = asyncio.Event()  # set by who ends the last stream, while the server stops
+        self._empty = asyncio.Event()  # set when the last connection is lost, while the server stops
+        self._handshakes: list[Handshakes] = []
+        self._certificates = certificates
+
+    def bind(self, *, is_shared: bool) -> int:
+        """Takes the address and returns its port. `is_shared`: with other processes. Raises AddressInUse."""
+        host, _, wanted = self._address.rpartition(":")
+        port = int(wanted)
+        try:
+            for family, where in _places(host.strip("[]"), port):
+                is_dual = where in _WILDCARDS and family is socket.AF_INET6
+                taken = socket.create_server(
+                    (where, port), family=family, backlog=_BACKLOG, reuse_port=is_shared, dualstack_ipv6=is_dual
+                )
+                self._sockets.append(taken)
+                port = int(taken.getsockname()[1])  # of the first, if any will do
+        except OSError:
+            self._close_sockets()
+            raise AddressInUse(
+                f"cannot listen on {self._address}: it is taken, or not one of this machine's; set WEBHOOK_GRPC_ADDRESS"
+            ) from None
+        return port
+
+    async def start(self) -> None:
+        """Starts to accept."""
+        loop, certificates = asyncio.get_running_loop(), self._certificates
+        for each in self._sockets:
+            if certificates is None:
+                self._servers.append(await loop.create_server(self._accept, sock=each, backlog=_BACKLOG))
+            else:
+                shaking = Handshakes(lambda: certificates.current.grpc_context, self._protocol, self._has_room)
+                self._handshakes.append(shaking)
+                shaking.start(each)
+        self._looking = loop.create_task(self._look_at_all(), name="gRPC connections")
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Accepts no more. Streams have so many seconds to end; whoever cares ends them then, and calls `close`."""
+        for shaking in self._handshakes:
+            await shaking.stop()
+        for server in self._servers:
+            server.close()
+        self._close_sockets()
+        for connection in list(self._connections):
+            connection.drain()
+        if self.stream_count:
+            self._unused.clear()
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    await self._unused.wait()
+            except TimeoutError:
+                log.info("calls are ended: the process stops", count=self.stream_count)
+
+    async def close(self) -> None:
+        """Ends all connections."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close(Reason.NO_ERROR)
+        if self._connections:
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_SECONDS_MAX):
+                    await self._empty.wait()
+        for connection in list(self._connections):
+            connection.transport.abort()
+
+    @property
+    def stream_count(self) -> int:
+        """Returns how many streams are open."""
+        return sum(connection.stream_count for connection in self._connections)
+
+    def _close_sockets(self) -> None:
+        for each in self._sockets:
+            each.close()
+        self._sockets.clear()
+
+    # --- connections -----------------------------------------------------------------------------------------------
+
+    def _accept(self) -> asyncio.Protocol:
+        return self._protocol() if self._has_room() else _Refusal()
+
+    def _has_room(self) -> bool:
+        in_handshake = sum(shaking.count for shaking in self._handshakes)
+        return len(self._connections) + in_handshake < self._limits.connections_max
+
+    def _protocol(self) -> Connection:
+        limits = self._limits
+        age_seconds = AGE_SECONDS_MAX * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
+        bounds = Bounds(limits.streams_per_connection_max, limits.idle_seconds_max, age_seconds, KEPT_BYTES_MAX)
+        return Connection(bounds, self._kept, self._begin_stream, self._note_made, self._note_lost)
+
+    def _note_made(self, connection: Connection) -> None:
+        transport = connection.transport
+        peer = Peer(transport.get_extra_info("peername"), transport.get_extra_info("peercert"))
+        self._connections[connection] = peer
+
+    def _note_lost(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
+        if not self._connections:
+            self._empty.set()
+
+    def _begin_stream(self, connection: Connection, stream: Stream) -> None:
+        stream.add_done_callback(self._note_unused)
+        self._begin(stream, self._connections[connection])
+
+    def _note_unused(self) -> None:
+        if not self._sockets and not self.stream_count:
+            self._unused.set()
+
+    async def _look_at_all(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for connection in list(self._connections):
+                connection.look(now)
+
+
+class _Refusal(asyncio.Protocol):
+    """What a connection beyond the bound gets: its end."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Closes it."""
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+def _places(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:
+    """Returns what to listen on. All addresses of a machine are those of both families, where it has both."""
+    if host in _WILDCARDS:
+        if socket.has_dualstack_ipv6():
+            return [(socket.AF_INET6, "::")]
+        return [(socket.AF_INET, "0.0.0.0")]  # noqa: S104 - what the setting says
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise OSError(errno.EADDRNOTAVAIL, str(error)) from None
+    return list(dict.fromkeys((family, str(where[0])) for family, _, _, _, where in found))

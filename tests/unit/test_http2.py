@@ -1,0 +1,437 @@
+"""HTTP/2 at the gRPC door: what clients may do is served, what costs without end is ended, and nothing ever raises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Final, cast
+
+import pytest
+from hpack import Decoder, Encoder
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from webhook_grpc.server.grpc.http2 import budgets, connection, frames
+from webhook_grpc.server.grpc.http2.connection import Bounds, Connection, Kept
+from webhook_grpc.server.grpc.http2.frames import Kind, Reason, Setting, frame
+from webhook_grpc.server.grpc.http2.header_blocks import BLOCK_BYTES_MAX, written
+from webhook_grpc.server.grpc.http2.stream import Stream, StreamEnded
+
+BOUNDS: Final = Bounds(streams_max=5, idle_seconds_max=100.0, age_seconds_max=1000.0, kept_bytes_max=100_000)
+HEAD: Final = [(":method", "POST"), (":scheme", "http"), (":path", "/a"), ("content-type", "application/grpc")]
+HEADERS: Final = frames.END_HEADERS
+LAST: Final = frames.END_STREAM
+
+Frame = tuple[int, int, int, bytes]
+
+
+class Transport:
+    """What a connection writes to. `is_taking`: whether the client takes anything."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.is_open = True
+        self.waiting_bytes = 0
+
+    def set_write_buffer_limits(self, **_: int) -> None:
+        pass
+
+    def get_extra_info(self, _: str) -> None:
+        return None
+
+    def write(self, data: bytes) -> None:
+        self.sent += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting_bytes
+
+    def close(self) -> None:
+        self.is_open = False
+
+    abort = close
+
+    def pause_reading(self) -> None:
+        pass
+
+    resume_reading = pause_reading
+
+
+class Client:
+    """The other side of a connection."""
+
+    def __init__(self, serve: Callable[[Stream], None] = lambda _: None) -> None:
+        self.kept, self.transport, self.streams = Kept(), Transport(), list[Stream]()
+
+        def begin(_: Connection, stream: Stream) -> None:
+            self.streams.append(stream)
+            serve(stream)
+
+        self.connection = Connection(BOUNDS, self.kept, begin, lambda _: None, lambda _: None)
+        self.connection.connection_made(cast("Any", self.transport))
+        self._encoder = Encoder()
+
+    def begin(self, **settings: int) -> Client:
+        announced = {Setting[name]: value for name, value in settings.items()}
+        self.send(frames.PREFACE + frames.settings(announced))
+        self.got()
+        return self
+
+    def send(self, data: bytes) -> None:
+        self.connection.data_received(data)
+
+    def head(self, fields: Sequence[tuple[str, str]] = HEAD) -> bytes:
+        return self._encoder.encode(list(fields))
+
+    def call(self, stream_id: int, body: bytes | None = b"", fields: Sequence[tuple[str, str]] = HEAD) -> None:
+        """Sends a request; without a body the request goes on."""
+        self.send(frame(Kind.HEADERS, HEADERS, stream_id, self.head(fields)))
+        if body is not None:
+            self.send(frame(Kind.DATA, LAST, stream_id, body))
+
+    def got(self) -> list[Frame]:
+        """Returns the frames that have come since the last time."""
+        data, self.transport.sent = self.transport.sent, b""
+        found = list[Frame]()
+        while data:
+            size = int.from_bytes(data[:3], "big")
+            found.append((data[3], data[4], int.from_bytes(data[5:9], "big"), data[9 : 9 + size]))
+            data = data[9 + size :]
+        return found
+
+    def data(self) -> bytes:
+        """Returns the data that has come."""
+        return b"".join(payload for kind, _, _, payload in self.got() if kind == Kind.DATA)
+
+    def ended_with(self) -> Reason:
+        """Returns why the connection was ended."""
+        [payload] = [payload for kind, _, _, payload in self.got() if kind == Kind.GOAWAY]
+        assert not self.transport.is_open
+        return Reason(int.from_bytes(payload[4:8], "big"))
+
+    def resets(self) -> list[Reason]:
+        """Returns why streams were reset."""
+        return [Reason(int.from_bytes(payload, "big")) for kind, _, _, payload in self.got() if kind == Kind.RST_STREAM]
+
+
+RESETS: Final = budgets.BudgetLimits(at_once=20, each_second=0)
+EMPTY_FRAMES: Final = budgets.BudgetLimits(at_once=50, each_second=0)
+
+
+@pytest.fixture(autouse=True)
+def bounds_that_do_not_depend_on_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "RESETS", RESETS)
+    monkeypatch.setattr(connection, "EMPTY_FRAMES", EMPTY_FRAMES)
+    monkeypatch.setattr(connection, "TURN_SECONDS", float("inf"))  # the machine may be busy
+
+
+@pytest.fixture
+async def client() -> AsyncGenerator[Client]:
+    yield Client().begin()  # noqa: PT022 - in the loop
+
+
+def answering(data: bytes) -> Callable[[Stream], None]:
+    return lambda stream: stream.finish(b"\x88", data, written([(b"grpc-status", b"0")]))
+
+
+async def test_an_answer_comes_as_the_windows_allow() -> None:
+    client = Client(answering(b"x" * 100_000)).begin(INITIAL_WINDOW_SIZE=10)
+    client.call(1)
+    assert client.data() == b"x" * 10
+    client.send(frames.settings({Setting.INITIAL_WINDOW_SIZE: 11}))
+    assert [kind for kind, *_ in client.got()] == [Kind.SETTINGS, Kind.DATA], "settings are acknowledged first"
+    client.send(frames.window_update(1, 200_000))
+    assert len(client.data()) == 65_535 - 11, "the window of the connection"
+    client.send(frames.window_update(0, 200_000))
+    rest = client.got()
+    assert sum(len(payload) for kind, _, _, payload in rest if kind == Kind.DATA) == 100_000 - 65_535
+    assert rest[-1][:2] == (Kind.HEADERS, HEADERS | LAST)
+    assert Decoder().decode(rest[-1][3]) == [("grpc-status", "0")]
+
+
+async def test_streams_take_turns_where_the_connection_is_the_limit() -> None:
+    client = Client(answering(b"x" * 100_000)).begin(INITIAL_WINDOW_SIZE=1_000_000)
+    client.call(1)
+    client.call(3)
+    client.got()
+    client.send(frames.window_update(0, 4 * frames.FRAME_BYTES_MAX))
+    assert [stream_id for kind, _, stream_id, _ in client.got() if kind == Kind.DATA] == [1, 3, 1, 3]
+
+
+async def test_a_large_answer_comes_at_once_where_the_windows_allow() -> None:
+    client = Client(answering(b"x" * 60_000)).begin()
+    client.call(1)
+    assert len(client.data()) == 60_000
+
+
+async def test_whoever_sends_learns_when_the_client_could_take_it_and_when_it_has_left() -> None:
+    client = Client().begin(INITIAL_WINDOW_SIZE=0)
+    client.call(1)
+    [stream] = client.streams
+    sending = asyncio.ensure_future(stream.send(b"hello"))
+    await asyncio.sleep(0)
+    client.send(frames.window_update(1, 5))
+    await sending
+    sending = asyncio.ensure_future(stream.send(b"more"))
+    await asyncio.sleep(0)
+    client.send(frame(Kind.RST_STREAM, 0, 1, Reason.CANCEL.to_bytes(4, "big")))
+    with pytest.raises(StreamEnded):
+        await sending
+
+
+async def test_no_more_is_taken_in_than_the_first_window_until_somebody_reads(client: Client) -> None:
+    client.call(1, None)
+    [stream] = client.streams
+    for _ in range(3):
+        client.send(frame(Kind.DATA, 0, 1, b"x" * 16_384))
+    client.send(frame(Kind.DATA, 0, 1, b"x" * 16_383))
+    assert [kind for kind, *_ in client.got() if kind == Kind.WINDOW_UPDATE] == []
+    reading = asyncio.ensure_future(stream.read(65_535 + 5))
+    await asyncio.sleep(0)
+    assert (Kind.WINDOW_UPDATE, 1) in [(kind, stream_id) for kind, _, stream_id, _ in client.got()]
+    client.send(frame(Kind.DATA, LAST, 1, b"hello"))
+    assert (await reading)[-5:] == b"hello"
+    assert client.kept.size_bytes == 0
+
+
+async def test_more_than_a_window_allows_ends_the_connection(client: Client) -> None:
+    client.call(1, None)
+    for _ in range(4):
+        client.send(frame(Kind.DATA, 0, 1, b"x" * 16_384))
+    assert client.ended_with() is Reason.FLOW_CONTROL_ERROR
+
+
+async def test_what_nobody_reads_is_bounded_in_all_streams_together(client: Client) -> None:
+    for stream_id in (1, 3, 5):
+        client.call(stream_id, None)
+        for _ in range(3):
+            client.send(frame(Kind.DATA, 0, stream_id, b"x" * 16_000))
+    assert client.resets()[0] is Reason.ENHANCE_YOUR_CALM
+    assert client.kept.size_bytes <= BOUNDS.kept_bytes_max
+    client.connection.connection_lost(None)
+    assert client.kept.size_bytes == 0
+
+
+async def test_streams_beyond_the_bound_are_refused_so_that_clients_try_them_again(client: Client) -> None:
+    for stream_id in range(1, 15, 2):
+        client.call(stream_id, None)
+    assert client.resets() == [Reason.REFUSED_STREAM] * 2
+    assert len(client.streams) == BOUNDS.streams_max
+
+
+async def test_a_client_that_resets_without_end_is_ended(client: Client) -> None:
+    for number in range(RESETS.at_once + 1):
+        if not client.transport.is_open:
+            break
+        client.call(1 + 2 * number, None)
+        client.send(frame(Kind.RST_STREAM, 0, 1 + 2 * number, bytes(4)))
+    assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+
+
+@pytest.mark.parametrize(
+    "empty",
+    [
+        frame(Kind.PING, 0, 0, bytes(8)),
+        frames.settings({}),
+        frame(Kind.PRIORITY, 0, 9, bytes(5)),
+        frames.window_update(0, 1),
+        frame(cast("Kind", 99), 0, 0),
+        frame(Kind.DATA, 0, 1),
+        frame(Kind.GOAWAY, 0, 0, bytes(8)),
+    ],
+    ids=["pings", "settings", "priorities", "small windows", "unknown", "empty data", "goaways"],
+)
+async def test_frames_that_bring_nothing_end_the_connection_when_there_are_too_many(
+    client: Client, empty: bytes
+) -> None:
+    client.call(1, None)
+    client.send(empty * (EMPTY_FRAMES.at_once - 10))
+    assert client.transport.is_open
+    client.send(empty * 20)
+    assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+
+
+async def test_a_header_block_has_a_bound_in_bytes_and_in_frames(client: Client) -> None:
+    client.send(frame(Kind.HEADERS, 0, 1, b"\x82"))
+    for _ in range(BLOCK_BYTES_MAX // 10_000 + 1):
+        client.send(frame(Kind.CONTINUATION, 0, 1, b"\x82" * 10_000))
+    assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+
+
+async def test_a_header_list_that_grows_as_it_is_read_ends_the_connection(client: Client) -> None:
+    large = client.head([*HEAD, ("x-large", "x" * 3000)])
+    client.send(frame(Kind.HEADERS, HEADERS, 1, large))
+    client.send(frame(Kind.HEADERS, HEADERS, 3, b"\xbe" * 100))  # the newest field of the table, a hundred times
+    assert client.ended_with() is Reason.COMPRESSION_ERROR
+
+
+async def test_the_same_block_means_something_else_when_the_table_has_changed(client: Client) -> None:
+    first, same = client.head([*HEAD, ("x-a", "1")]), client.head([*HEAD, ("x-a", "1")])
+    for stream_id, block in ((1, first), (3, same), (5, same)):
+        client.send(frame(Kind.HEADERS, HEADERS | LAST, stream_id, block))
+    assert [dict(stream.head.fields)[b"x-a"] for stream in client.streams] == [b"1"] * 3
+    for stream in client.streams:
+        stream.reset(Reason.CANCEL)
+    client.send(frame(Kind.HEADERS, HEADERS | LAST, 7, client.head([*HEAD, ("x-b", "2")])))
+    client.send(frame(Kind.HEADERS, HEADERS | LAST, 9, same))
+    assert dict(client.streams[-1].head.fields) != dict(client.streams[0].head.fields)
+
+
+async def test_many_frames_are_looked_at_in_several_turns_of_the_loop(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "FRAMES_AT_ONCE", 10)
+    client.send(frame(Kind.PING, 0, 0, bytes(8)) * (3 * connection.FRAMES_AT_ONCE))
+    assert len(client.got()) == connection.FRAMES_AT_ONCE
+    await asyncio.sleep(0)
+    assert len(client.got()) == connection.FRAMES_AT_ONCE
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert len(client.got()) == connection.FRAMES_AT_ONCE
+
+
+async def test_header_blocks_are_looked_at_for_a_bounded_time_in_one_turn_of_the_loop(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "TURN_SECONDS", 0.0)
+    block = client.head()
+    client.send(b"".join(frame(Kind.HEADERS, HEADERS, stream_id, block) for stream_id in (1, 3)))
+    assert len(client.streams) == 1
+    await asyncio.sleep(0)
+    assert len(client.streams) == 2
+
+
+async def test_answers_to_pings_that_nobody_takes_end_the_connection(client: Client) -> None:
+    client.connection.pause_writing()
+    client.transport.waiting_bytes = connection.CONTROL_BYTES_MAX + 1
+    client.send(frame(Kind.PING, 0, 0, bytes(8)))
+    assert not client.transport.is_open
+
+
+async def test_a_client_that_takes_nothing_holds_its_answer_and_no_more_is_written() -> None:
+    client = Client(answering(b"answer")).begin()
+    client.connection.pause_writing()
+    client.call(1)
+    assert client.data() == b""
+    client.connection.resume_writing()
+    assert client.data() == b"answer"
+
+
+async def test_an_answer_of_which_nothing_is_taken_is_ended() -> None:
+    client = Client(answering(b"x" * 20)).begin(INITIAL_WINDOW_SIZE=10)
+    client.call(1)
+    client.got()
+    begun = asyncio.get_running_loop().time()
+    client.connection.look(begun + connection.UNTAKEN_SECONDS_MAX - 1)
+    assert client.resets() == []
+    client.connection.look(begun + connection.UNTAKEN_SECONDS_MAX + 1)
+    assert client.resets() == [Reason.CANCEL]
+    assert client.transport.is_open
+
+
+async def test_a_connection_is_drained_without_losing_a_stream(client: Client) -> None:
+    client.connection.drain()
+    [leave, asked] = client.got()
+    assert leave[0] == Kind.GOAWAY
+    assert int.from_bytes(leave[3][:4], "big") == frames.STREAM_ID_MAX
+    client.call(1)  # it was on its way
+    assert len(client.streams) == 1
+    client.send(frame(Kind.PING, frames.ACK, 0, asked[3]))
+    [last] = client.got()
+    assert int.from_bytes(last[3][:4], "big") == 1
+    client.call(3, None)
+    assert client.resets() == [Reason.REFUSED_STREAM]
+    answering(b"")(client.streams[0])
+    assert not client.transport.is_open
+
+
+async def test_silent_idle_and_old_connections_end_and_others_stay(client: Client) -> None:
+    now = asyncio.get_running_loop().time()
+    client.connection.look(now + connection.SILENT_SECONDS_MAX + 1)
+    [ping] = client.got()
+    assert ping[0] == Kind.PING
+    client.connection.look(now + connection.SILENT_SECONDS_MAX + connection.PING_SECONDS_MAX + 2)
+    assert not client.transport.is_open
+
+    idle = Client().begin()
+    idle.connection.look(now + BOUNDS.idle_seconds_max - 1)
+    assert Kind.GOAWAY not in [kind for kind, *_ in idle.got()]
+    idle.send(frame(Kind.PING, frames.ACK, 0, bytes(8)))
+    idle.connection.look(now + BOUNDS.idle_seconds_max + 1)
+    assert Kind.GOAWAY in [kind for kind, *_ in idle.got()]
+
+    unused = Client()
+    unused.connection.look(now + connection.SETTINGS_SECONDS_MAX + 1)
+    assert not unused.transport.is_open
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        HEAD[1:],
+        [*HEAD, (":path", "/b")],
+        [*HEAD, (":odd", "1")],
+        [*HEAD, ("Upper", "1")],
+        [*HEAD, ("connection", "close")],
+        [*HEAD, ("te", "gzip")],
+        [*HEAD, ("a", "b\r\nc")],
+        [(":method", "POST"), (":scheme", "http"), (":path", "")],
+    ],
+    ids=["no method", "behind others", "unknown", "upper case", "of HTTP/1", "te", "line break", "no path"],
+)
+async def test_a_malformed_request_is_reset_and_the_connection_goes_on(
+    client: Client, fields: Sequence[tuple[str, str]]
+) -> None:
+    client.call(1, None, fields)
+    assert client.resets() == [Reason.PROTOCOL_ERROR]
+    client.call(3)
+    assert len(client.streams) == 1
+
+
+async def test_what_is_not_http2_is_ended() -> None:
+    client = Client()
+    client.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert client.ended_with() is Reason.PROTOCOL_ERROR
+
+
+@hypothesis_settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_it_does_not_matter_where_bytes_are_cut(data: st.DataObject) -> None:
+    async def tried() -> None:
+        whole, cut = Client(answering(b"answer")), Client(answering(b"answer"))
+        sent = frames.PREFACE + frames.settings({}) + frame(Kind.PING, 0, 0, bytes(8))
+        sent += frame(Kind.HEADERS, HEADERS, 1, whole.head()) + frame(Kind.DATA, LAST, 1, b"request")
+        sent += frame(Kind.HEADERS, 0, 3, whole.head()[:2]) + frame(Kind.CONTINUATION, HEADERS, 3, whole.head()[2:])
+        whole.send(sent)
+        while sent:
+            size = data.draw(st.integers(1, len(sent)))
+            cut.send(sent[:size])
+            sent = sent[size:]
+        assert whole.got() == cut.got()
+        assert [stream.head for stream in whole.streams] == [stream.head for stream in cut.streams]
+
+    asyncio.run(tried())
+
+
+def any_frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
+    return frame(cast("Kind", kind), flags, stream_id, payload)
+
+
+PAYLOADS: Final = st.one_of(st.binary(max_size=40), st.sampled_from([bytes(4), bytes(8), b"\x83\x86\x84\x41\x01a"]))
+FRAMES: Final = st.builds(any_frame, st.integers(0, 11), st.integers(0, 255), st.integers(0, 8), PAYLOADS)
+
+
+@hypothesis_settings(max_examples=100, deadline=None)
+@given(sent=st.lists(FRAMES, max_size=30), junk=st.binary(max_size=50))
+def test_whatever_is_sent_nothing_raises_and_nothing_is_kept(sent: list[bytes], junk: bytes) -> None:
+    async def tried() -> None:
+        client = Client()
+        client.send(frames.PREFACE + frames.settings({}) + b"".join(sent) + junk)
+        await asyncio.sleep(0)
+        assert client.connection.stream_count <= BOUNDS.streams_max
+        assert all(not stream.is_open for stream in client.streams) or client.transport.is_open
+        client.connection.connection_lost(None)
+        assert client.kept.size_bytes == 0
+        assert not any(stream.is_open for stream in client.streams)
+
+    asyncio.run(tried())
