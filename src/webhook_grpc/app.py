@@ -38,7 +38,7 @@ from webhook_grpc.process.family.siblings import Siblings
 from webhook_grpc.process.family.takeover import end_leases_of_the_dead
 from webhook_grpc.process.log.loop_watch import LoopWatch
 from webhook_grpc.process.machine.descriptors import SPARE, connections_of_doors
-from webhook_grpc.process.machine.garbage import spare_what_exists
+from webhook_grpc.process.machine.garbage import spared
 from webhook_grpc.process.machine.marks import own_mark
 from webhook_grpc.process.machine.memory import MemoryReturn
 from webhook_grpc.process.secret_keys import load_tokens
@@ -204,7 +204,7 @@ class App:
                 methods,
                 exposition,
                 certificates,
-                spare_what_exists,
+                spared,
             )
         self._metrics_server: Listener | None = None
         if settings.metrics_address is not None:
@@ -212,7 +212,7 @@ class App:
                 settings.metrics_address,
                 self.readiness,
                 exposition,
-                spare_what_exists,
+                spared,
                 is_loopback=settings.is_metrics_loopback,
             )
         metrics.show(

@@ -7,6 +7,8 @@ belong to modules: 45 ms of CPU time, in which nobody else gets a turn. See docs
 from __future__ import annotations
 
 import gc
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 # So many objects more than at the last collection start one of the youngest. Calls in progress are no garbage, and a
@@ -27,7 +29,18 @@ def resume_collection() -> None:
     gc.enable()
 
 
-def spare_what_exists() -> None:
-    """Keeps what was loaded later out of collections, too. Does nothing where nothing is kept out, as in tests."""
-    if gc.get_freeze_count():
+@contextmanager
+def spared() -> Generator[None]:
+    """Collects nothing while something is loaded later, and then keeps that out of collections, too.
+
+    Does nothing where nothing is kept out, as in tests.
+    """
+    if not gc.get_freeze_count():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
         gc.freeze()
+        gc.enable()

@@ -5,7 +5,6 @@ The doors, and with them aiohttp, are loaded when somebody comes: `address/liste
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from webhook_grpc.api.methods import Methods
@@ -14,7 +13,7 @@ from webhook_grpc.server.certificates import Certificates
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
-from .address.listening import Door, Listener
+from .address.listening import Door, Listener, Loading
 from .exposition import Exposition
 
 METRICS_CONNECTIONS_MAX: Final = 100  # programs that read figures and probe, each with a few connections
@@ -28,7 +27,7 @@ def http_listener(
     methods: Methods,
     exposition: Exposition,
     certificates: Certificates | None,
-    loaded: Callable[[], None],
+    loading: Loading,
 ) -> Listener:
     """Returns what serves the methods of the API."""
 
@@ -37,11 +36,11 @@ def http_listener(
 
         return ApiDoor(settings, calls, readiness, methods, exposition)
 
-    return Listener(settings.http_address, connections_max, load, loaded, certificates)
+    return Listener(settings.http_address, connections_max, load, loading, certificates)
 
 
 def metrics_listener(
-    address: str, readiness: Readiness, exposition: Exposition, loaded: Callable[[], None], *, is_loopback: bool
+    address: str, readiness: Readiness, exposition: Exposition, loading: Loading, *, is_loopback: bool
 ) -> Listener:
     """Returns what serves /metrics, /healthz and /readyz on an address of their own, to whoever reaches it."""
 
@@ -50,4 +49,4 @@ def metrics_listener(
 
         return MetricsDoor(readiness, exposition, is_loopback=is_loopback)
 
-    return Listener(address, METRICS_CONNECTIONS_MAX, load, loaded)
+    return Listener(address, METRICS_CONNECTIONS_MAX, load, loading)

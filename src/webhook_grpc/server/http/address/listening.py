@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final, Protocol, cast
 
 import structlog
@@ -18,6 +19,8 @@ from webhook_grpc.server.certificates import Certificates
 from .handshakes import Handshakes
 
 _BACKLOG: Final = 1024
+
+Loading = Callable[[], AbstractContextManager[None]]
 
 log = structlog.get_logger("webhook_grpc.http")
 
@@ -55,15 +58,15 @@ class Listener:
         address: str,
         connections_max: int,
         load: Callable[[], Door],
-        loaded: Callable[[], None],
+        loading: Loading,
         certificates: Certificates | None = None,
     ) -> None:
-        """`load` makes the door, in a thread; then `loaded` is called. Without certificates it serves plain text."""
+        """`load` makes the door, in a thread, within `loading`. Without certificates it serves plain text."""
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
         self._connections_max = connections_max
         self._load = load
-        self._loaded = loaded
+        self._loading = loading
         self._door: Door | None = None
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -120,11 +123,11 @@ class Listener:
     async def _serve(self, listening: socket.socket) -> None:
         await _first_connection(listening)
         try:
-            self._door = await asyncio.to_thread(self._load)
+            with self._loading():
+                self._door = await asyncio.to_thread(self._load)
         except Exception:
             log.exception("HTTP can't be served")
             raise
-        self._loaded()
         await self._door.open()
         if self._handshakes is not None:
             self._handshakes.start(listening)
