@@ -228,7 +228,8 @@ class App:
                 PolledFigures(self._figures),
                 ProcessFigures(self.readiness, options.errors, self._loop_watch.lags, dropped_lines),
                 TlsFigures(certificates),
-            ]
+            ],
+            at_once=is_shared,  # siblings ask for figures, and wait only so long
         )
         self._monitor = self.engine.monitor(self.readiness.set_serving)
         self.port = 0
