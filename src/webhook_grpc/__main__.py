@@ -22,6 +22,7 @@ def main() -> None:
     is_own = sys.argv[1:2] and sys.argv[1] in OWN
     if sys.argv[1:2] == ["serve"]:
         pause_collection()  # most of a start is imports, which leave nothing to collect
+    if is_own:
         os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # else all that is installed is read to find some
     if is_own or any(find_spec(name) is None for name in ("webhook_grpc_cli", "rich")):
         _import_structlog_alone()

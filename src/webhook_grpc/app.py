@@ -38,6 +38,7 @@ from webhook_grpc.process.family.siblings import Siblings
 from webhook_grpc.process.family.takeover import end_leases_of_the_dead
 from webhook_grpc.process.log.loop_watch import LoopWatch
 from webhook_grpc.process.machine.descriptors import SPARE, connections_of_doors
+from webhook_grpc.process.machine.garbage import spared
 from webhook_grpc.process.machine.marks import own_mark
 from webhook_grpc.process.machine.memory import MemoryReturn
 from webhook_grpc.process.secret_keys import load_tokens
@@ -50,8 +51,8 @@ from webhook_grpc.server.certificates import certificates_of
 from webhook_grpc.server.grpc.listening import TransportLimits
 from webhook_grpc.server.grpc.reflection import ReflectionAccess
 from webhook_grpc.server.grpc.server import Server
-from webhook_grpc.server.http.listening import HttpAddressInUse, Listener
-from webhook_grpc.server.http.server import METRICS_CONNECTIONS_MAX, HttpServer, MetricsServer
+from webhook_grpc.server.http.address.listening import HttpAddressInUse, Listener
+from webhook_grpc.server.http.server import METRICS_CONNECTIONS_MAX, http_listener, metrics_listener
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.connection.poolers import check_sessions
@@ -196,13 +197,24 @@ class App:
         exposition = metrics if siblings is None else SharedMetrics(metrics, siblings)
         self._http: Listener | None = None
         if settings.http_address:
-            self._http = HttpServer(
-                settings, http_connections_max, calls, self.readiness, methods, exposition, certificates
+            self._http = http_listener(
+                settings,
+                http_connections_max,
+                calls,
+                self.readiness,
+                methods,
+                exposition,
+                certificates,
+                spared,
             )
         self._metrics_server: Listener | None = None
         if settings.metrics_address is not None:
-            self._metrics_server = MetricsServer(
-                settings.metrics_address, self.readiness, exposition, is_loopback=settings.is_metrics_loopback
+            self._metrics_server = metrics_listener(
+                settings.metrics_address,
+                self.readiness,
+                exposition,
+                spared,
+                is_loopback=settings.is_metrics_loopback,
             )
         metrics.show(
             [
@@ -217,7 +229,8 @@ class App:
                 PolledFigures(self._figures),
                 ProcessFigures(self.readiness, options.errors, self._loop_watch.lags, dropped_lines),
                 TlsFigures(certificates),
-            ]
+            ],
+            at_once=is_shared,  # siblings ask for figures, and wait only so long
         )
         self._monitor = self.engine.monitor(self.readiness.set_serving)
         self.port = 0
@@ -286,9 +299,10 @@ class App:
         if self._siblings is not None:
             self._bind(opened)  # only now: callers would wait at a process that starts while others could answer
         await self._server.start()
-        for server in (self._http, self._metrics_server):
-            if server is not None:
-                await server.start()
+        for listener in (self._http, self._metrics_server):
+            if listener is not None:
+                listener.start()
+                self.run_beside("HTTP", listener.failed())
 
     def _bind(self, opened: contextlib.AsyncExitStack) -> None:
         """Takes the addresses."""

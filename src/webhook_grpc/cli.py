@@ -219,7 +219,7 @@ def _run(process: _Process) -> None:
 
     from webhook_grpc.engine.receivers.keys import KeysMissing
     from webhook_grpc.server.grpc.listening import AddressInUse
-    from webhook_grpc.server.http.listening import HttpAddressInUse
+    from webhook_grpc.server.http.address.listening import HttpAddressInUse
 
     from .app import LoopEnded
     from .app import serve as serve_forever

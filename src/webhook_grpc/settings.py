@@ -24,7 +24,6 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from webhook_grpc.domain import (
     breaker,
@@ -45,7 +44,7 @@ from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.tokens import CUSTOMERS_MAX
 
-_Kind = TypeVar("_Kind", bound=BaseSettings)
+_Kind = TypeVar("_Kind", bound="FromEnvironment")
 PREFIX: Final = "WEBHOOK_"
 _CustomerId = Annotated[int, Field(gt=0, le=INT64_MAX)]
 _CallerName = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00]*$")]  # the database keeps it
@@ -64,7 +63,7 @@ class SettingsError(Exception):
 class Token(BaseModel):
     """A caller's credential. Only its hash is configured; `webhook-grpc token` makes both."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: _CallerName
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -83,7 +82,7 @@ class Token(BaseModel):
 class ClientSan(BaseModel):
     """A caller that a name in the certificate of its connection stands for (mTLS)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: _CallerName  # in the log and in the audit
     san: str  # a subject alternative name, as openssl prints it
@@ -103,12 +102,20 @@ class ClientSan(BaseModel):
         return name_of(kind, name)
 
 
-class DatabaseSettings(BaseSettings):
-    """Where the database is: all that `migrate` needs."""
+class FromEnvironment(BaseModel):
+    """Takes from the environment what it is not given. Variables that are empty are as if they were not set."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, validate_default=True
-    )
+    # The schema is made for the kind of settings that is wanted, not for each class on the way to it.
+    model_config = ConfigDict(frozen=True, extra="ignore", validate_default=True, defer_build=True)
+
+    def __init__(self, **given: Any) -> None:
+        texts = {name.upper(): text for name, text in os.environ.items() if text}
+        found = {name: text for name in type(self).model_fields if (text := texts.get(f"{PREFIX}{name.upper()}"))}
+        super().__init__(**found | given)
+
+
+class DatabaseSettings(FromEnvironment):
+    """Where the database is: all that `migrate` needs."""
 
     # --- where the database is ---------------------------------------------------------------------------------------
     database_url: SecretStr | None = None
@@ -184,7 +191,7 @@ class Settings(DatabaseSettings):
     """The private key of the certificate, PEM, without a password."""
     tls_look_seconds: Annotated[float, Field(ge=0.05, le=3600)] = 5.0
     """How often to look whether a file of TLS has changed."""
-    http_allow_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    http_allow_origins: tuple[str, ...] = ()
     """Comma-separated origins whose pages may call the HTTP API, such as https://console.example.com."""
     http_connections_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2000
     """HTTP connections at once; each takes a file descriptor."""
@@ -212,12 +219,12 @@ class Settings(DatabaseSettings):
     """After how many starts in a row that failed, while no other process serves, the service ends."""
 
     # --- who may call ------------------------------------------------------------------------------------------------
-    tokens: Annotated[tuple[Token, ...], NoDecode] = ()
+    tokens: tuple[Token, ...] = ()
     """JSON list of {"name", "sha256", "customer_id" (absent: all), "permissions", "expires"}: `webhook-grpc token`
     prints it with one entry."""
     tokens_file: Path | None = None
     """The list of tokens in a file."""
-    client_sans: Annotated[tuple[ClientSan, ...], NoDecode] = ()
+    client_sans: tuple[ClientSan, ...] = ()
     """JSON list of {"name", "san", "role", "customer_ids" (absent: all)}: callers by a name in the certificate of their
     connection, where no token is sent. With `grpc_client_ca_file` or `http_client_ca_file`."""
     tokens_max: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
@@ -232,24 +239,24 @@ class Settings(DatabaseSettings):
     default_customer_id: Annotated[int, Field(ge=0, le=INT64_MAX)] | None = None
     """The customer of calls that name none, by callers that are not of one customer; 0: they have to name one. Unset:
     1 on loopback addresses without tokens, otherwise 0."""
-    secret_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    secret_keys: tuple[SecretStr, ...] = ()
     """base64 of the 32 bytes that webhook secrets are sealed with; several, comma-separated: the first seals, all open.
     Needed with `database_url`; the embedded database keeps one in `data_dir`."""
     secret_keys_file: Path | None = None
     """The secret keys in a file, one a line."""
-    secret_keys_lost: Annotated[tuple[str, ...], NoDecode] = ()
+    secret_keys_lost: tuple[str, ...] = ()
     """Ids of keys that nobody has any more, comma-separated: without them the service starts all the same, and
     deliveries whose secrets are sealed with them wait until RotateWebhookSecret has given their webhooks others."""
 
     # --- where deliveries may go -------------------------------------------------------------------------------------
     egress_allow_http: bool = False
     """Whether webhooks may use plain http."""
-    egress_allow_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
+    egress_allow_cidrs: tuple[egress.Network, ...] = ()
     """Comma-separated networks that may be called although they are internal."""
-    egress_allow_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    egress_allow_hosts: tuple[str, ...] = ()
     """Comma-separated host names that webhooks may have although they are internal, and suffixes like
     *.svc.cluster.local; they may lead to private addresses."""
-    egress_deny_cidrs: Annotated[tuple[egress.Network, ...], NoDecode] = ()
+    egress_deny_cidrs: tuple[egress.Network, ...] = ()
     """Comma-separated networks that may not be called although they are public: your own. Wins over what is allowed."""
 
     egress_proxy_url: SecretStr | None = None
@@ -257,7 +264,7 @@ class Settings(DatabaseSettings):
     (CONNECT). It looks up and dials what webhooks name."""
 
     # --- delivery policy ---------------------------------------------------------------------------------------------
-    retry_delays_seconds: Annotated[tuple[float, ...], NoDecode] = retry.DEFAULT_DELAYS_SECONDS
+    retry_delays_seconds: tuple[float, ...] = retry.DEFAULT_DELAYS_SECONDS
     """Comma-separated delays before each further attempt, for webhooks without their own: the most attempts that a
     delivery has are one more than there are delays."""
     overload_delay_seconds_min: Annotated[float, Field(ge=0, le=3600)] = retry.OVERLOAD_DELAY_SECONDS_MIN

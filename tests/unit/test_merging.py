@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from webhook_grpc.metrics import families
 from webhook_grpc.metrics.merging import merged
-from webhook_grpc.metrics.metrics import written
+from webhook_grpc.metrics.writing import written
 
 
 def text(value: float, label: str) -> str:

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from webhook_grpc.api.codes import Code
@@ -14,6 +13,7 @@ from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.tally import DatabaseErrors, Histogram
 from webhook_grpc.metrics import families, metrics
 from webhook_grpc.metrics.calls import CallFigures, CallTally
+from webhook_grpc.metrics.families import Family
 from webhook_grpc.metrics.metrics import Metrics
 from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.server.readiness import Readiness
@@ -27,7 +27,7 @@ class Tallied:
     def __init__(self, tally: CallTally) -> None:
         self._tally = tally
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         return self._tally.families()
 
 
@@ -91,7 +91,7 @@ class One:
     def __init__(self) -> None:
         self.read_count = 0
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         self.read_count += 1
         return [families.gauge("one", "One.", self.read_count)]
 
@@ -125,7 +125,7 @@ def test_refused_calls_that_did_not_come_into_the_audit_are_counted() -> None:
 
 def test_a_figure_that_is_not_known_here_has_no_sample() -> None:
     class Unknown:
-        def collect(self) -> list[Metric]:
+        def collect(self) -> list[Family]:
             return [families.gauge("unknown", "Not known.", None)]
 
     page = Metrics()
@@ -157,7 +157,7 @@ async def test_a_process_that_leaves_is_neither_ready_nor_serving() -> None:
 
 def test_a_histogram_has_its_counts_summed_up_to_each_bound() -> None:
     class Sizes:
-        def collect(self) -> list[Metric]:
+        def collect(self) -> list[Family]:
             sizes = Histogram((1.0, 10.0))
             for size in (1, 5, 7, 100):
                 sizes.add(size)

@@ -129,6 +129,13 @@ def test_tokens_are_a_json_list(monkeypatch: pytest.MonkeyPatch) -> None:
     assert publisher.expires == datetime(2027, 1, 31, tzinfo=UTC)
 
 
+def test_what_is_given_wins_over_a_variable_whose_name_may_be_in_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("webhook_log_level", "debug")
+    assert load_settings().log_level == "debug"
+    assert load_settings(log_level="error").log_level == "error"
+    assert load_settings(log_format="json").model_fields_set == {"log_level", "log_format"}
+
+
 def test_an_empty_variable_is_one_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(monkeypatch, poll_seconds="", tokens="", database_url="", allow_anonymous="")
     assert settings == load_settings()

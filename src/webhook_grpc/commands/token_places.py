@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
 import orjson
@@ -24,6 +21,9 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import tokens as store
 
 from .database import run_in_database
+
+if TYPE_CHECKING:  # no other command needs a client of HTTP
+    from urllib.error import HTTPError
 
 _Result = TypeVar("_Result")
 _PAGE: Final = 1000
@@ -160,20 +160,24 @@ class OverHttp:
         self._call("DELETE", f"/v1/tokens/{token_id}")
 
     def _call(self, verb: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        from http.client import HTTPException  # noqa: PLC0415 - see above
+        from urllib.error import HTTPError  # noqa: PLC0415 - see above
+        from urllib.request import Request, urlopen  # noqa: PLC0415 - see above
+
         if not self._url.startswith(("http://", "https://")):
             raise TokensFailed(f"{self._url} is not an http or https URL")
         data = None if body is None else orjson.dumps(body)
-        request = urllib.request.Request(self._url + path, data, self._headers, method=verb)  # noqa: S310 - checked
+        request = Request(self._url + path, data, self._headers, method=verb)  # noqa: S310 - checked
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS_MAX) as response:  # noqa: S310 - checked
+            with urlopen(request, timeout=_SECONDS_MAX) as response:  # noqa: S310 - checked
                 return orjson.loads(response.read(_ANSWER_BYTES_MAX) or b"{}")
-        except urllib.error.HTTPError as error:
+        except HTTPError as error:
             raise TokensFailed(_detail(error)) from None
-        except (OSError, ValueError, http.client.HTTPException) as error:
+        except (OSError, ValueError, HTTPException) as error:
             raise TokensFailed(f"{self._url} did not answer: {error}") from None
 
 
-def _detail(error: urllib.error.HTTPError) -> str:
+def _detail(error: HTTPError) -> str:
     """Returns what a problem document says (RFC 9457), else the status."""
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(orjson.loads(error.read(_ANSWER_BYTES_MAX))["detail"])

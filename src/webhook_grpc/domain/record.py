@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeVar, dataclass_transform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, TypeVar, dataclass_transform
 
 Value = TypeVar("Value")
 
@@ -14,6 +16,27 @@ def record(cls: type[Value]) -> type[Value]:
 
     The type checker sees to the latter. `frozen=True` would, too, while the program runs, but makes each field cost as
     much as a call: a value of twelve fields takes 1.3 µs instead of 0.3.
-    To make the class takes two thirds of the time, too.
+    To make the class takes a third of the time, too: of its methods only `__init__` is written as source and compiled.
     """
-    return dataclass(slots=True, unsafe_hash=True)(cls)
+    made: Any = dataclass(slots=True, repr=False, eq=False)(cls)
+    values_of = _values_of([each.name for each in fields(made) if each.compare])
+    shown = [each.name for each in fields(made) if each.repr]
+
+    def equals(one: object, other: object) -> bool:
+        return values_of(one) == values_of(other) if other.__class__ is one.__class__ else NotImplemented
+
+    def hash_of(one: object) -> int:
+        return hash(values_of(one))
+
+    def text_of(one: object) -> str:
+        return f"{one.__class__.__qualname__}({', '.join(f'{name}={getattr(one, name)!r}' for name in shown)})"
+
+    made.__eq__, made.__hash__, made.__repr__ = equals, hash_of, text_of
+    return made
+
+
+def _values_of(names: Sequence[str]) -> Callable[[object], tuple[Any, ...]]:
+    """Returns what reads these attributes of an object."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda one: tuple(getattr(one, name) for name in names)

@@ -1,1 +1,1 @@
-"""What /metrics shows: each figure, its name and where it comes from. The only room that imports prometheus_client."""
+"""What /metrics shows: each figure, its name and where it comes from. Only `writing.py` imports prometheus_client."""

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client.core import Metric
-
 from webhook_grpc.api.codes import Code
 from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.tally import SECONDS, Histogram
 from webhook_grpc.hub.refused_calls import RefusedCalls
 from webhook_grpc.server.calls import Calls
 
-from .families import counter, counters, gauge, histograms
+from .families import Family, counter, counters, gauge, histograms
 
 
 class CallTally:
@@ -33,7 +31,7 @@ class CallTally:
                 kept = self._seconds[key[:2]] = Histogram(SECONDS)
             kept.add(seconds)
 
-    def families(self) -> list[Metric]:
+    def families(self) -> list[Family]:
         """Returns the counts."""
         return [
             counters("rpcs", "Calls that ended.", ("method", "door", "code"), {**self._counts}),
@@ -52,7 +50,7 @@ class CallFigures:
         self._refused_calls = refused_calls
         self._http_connections = http_connections
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         """Returns the figures."""
         return [
             *self._tally.families(),

@@ -7,13 +7,11 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import TypeVar
 
-from prometheus_client.core import Metric
-
 from webhook_grpc.engine.engine import Engine
 from webhook_grpc.engine.health.figures import Figures
 from webhook_grpc.hub.publisher import Publisher
 
-from .families import Labels, counter, counters, gauge, gauges, histogram, histograms
+from .families import Family, Labels, counter, counters, gauge, gauges, histogram, histograms
 
 _Word = TypeVar("_Word", bound=Enum)
 
@@ -24,7 +22,7 @@ class PublishFigures:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         """Returns the figures."""
         tally = self._publisher.tally
         events: dict[Labels, float] = {
@@ -46,7 +44,7 @@ class DeliveryFigures:
         self._engine = engine
         self._publisher = publisher
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         """Returns the figures."""
         tally, published, shards = self._engine.tally, self._publisher.tally, self._engine.shards
         sizes = {
@@ -78,7 +76,7 @@ class PolledFigures:
         self._figures = figures
         self._began_at = time.monotonic()
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         """Returns the figures."""
         figures = self._figures
         read_at = self._began_at if figures.read_at is None else figures.read_at

@@ -1,65 +1,66 @@
-"""Makes families of samples, as prometheus_client writes them, out of plain numbers."""
+"""Families of figures: plain numbers with names and labels. `writing.py` makes text of them when somebody reads it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import accumulate
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
-
+from webhook_grpc.domain.record import record
 from webhook_grpc.domain.tally import Histogram
 
 PREFIX: Final = "webhook_"
 Labels = tuple[str, ...]
 
 
+@record
+class Family:
+    """One figure, with a value for each combination of the values that its labels have. `info`: the labels say all."""
+
+    kind: Literal["counter", "gauge", "histogram", "info"]
+    name: str
+    what: str
+    labels: Labels
+    values: Mapping[Labels, float] | Mapping[Labels, Histogram]
+
+
 class Source(Protocol):
     """Something whose figures are shown."""
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         """Returns the figures as they are now. Reads attributes, and waits for nothing."""
         ...
 
 
-def counter(name: str, what: str, value: float) -> Metric:
+def counter(name: str, what: str, value: float) -> Family:
     """Returns a number that only grows while the process runs."""
-    return CounterMetricFamily(PREFIX + name, what, value=value)
+    return counters(name, what, (), {(): value})
 
 
-def counters(name: str, what: str, labels: Labels, values: Mapping[Labels, float]) -> Metric:
+def counters(name: str, what: str, labels: Labels, values: Mapping[Labels, float]) -> Family:
     """Returns a number that only grows for each value of the labels."""
-    family = CounterMetricFamily(PREFIX + name, what, labels=labels)
-    for label_values, value in values.items():
-        family.add_metric(label_values, value)
-    return family
+    return Family("counter", PREFIX + name, what, labels, values)
 
 
-def gauge(name: str, what: str, value: float | None) -> Metric:
+def gauge(name: str, what: str, value: float | None) -> Family:
     """Returns a number as it is now; without a sample if it is not known here."""
-    family = GaugeMetricFamily(PREFIX + name, what)
-    if value is not None:
-        family.add_metric((), value)
-    return family
+    return Family("gauge", PREFIX + name, what, (), {} if value is None else {(): value})
 
 
-def gauges(name: str, what: str, label: str, values: Mapping[str, float]) -> Metric:
+def gauges(name: str, what: str, label: str, values: Mapping[str, float]) -> Family:
     """Returns a number as it is now for each value of a label."""
-    family = GaugeMetricFamily(PREFIX + name, what, labels=(label,))
-    for label_value, value in values.items():
-        family.add_metric((label_value,), value)
-    return family
+    return Family("gauge", PREFIX + name, what, (label,), {(text,): value for text, value in values.items()})
 
 
-def histogram(name: str, what: str, values: Histogram) -> Metric:
+def histogram(name: str, what: str, values: Histogram) -> Family:
     """Returns how values are distributed."""
     return histograms(name, what, (), {(): values})
 
 
-def histograms(name: str, what: str, labels: Labels, values: Mapping[Labels, Histogram]) -> Metric:
+def histograms(name: str, what: str, labels: Labels, values: Mapping[Labels, Histogram]) -> Family:
     """Returns how values are distributed for each value of the labels."""
-    family = HistogramMetricFamily(PREFIX + name, what, labels=labels)
-    for label_values, one in values.items():
-        bounds = [*map(repr, one.bounds), "+Inf"]
-        family.add_metric(label_values, list(zip(bounds, accumulate(one.counts), strict=True)), one.total)
-    return family
+    return Family("histogram", PREFIX + name, what, labels, values)
+
+
+def info(name: str, what: str, label: str, text: str) -> Family:
+    """Returns a text that stays as it is."""
+    return Family("info", PREFIX + name, what, (label,), {(text,): 1})

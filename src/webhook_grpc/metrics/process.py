@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prometheus_client.core import InfoMetricFamily, Metric
-
 from webhook_grpc import __version__
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.tally import DatabaseErrors, Histogram
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.store.connection.failures import ERROR_CLASSES
 
-from .families import PREFIX, counter, counters, gauge, gauges, histogram
+from .families import Family, counter, counters, gauge, gauges, histogram, info
 
 
 class ProcessFigures:
@@ -26,12 +24,12 @@ class ProcessFigures:
         self._loop_lags = loop_lags
         self._dropped_lines = dropped_lines
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         """Returns the figures."""
         serving = {service.value: float(self._readiness.serves_here(service)) for service in Service}
         errors = {(name,): self._errors.by_class.get(name, 0) for name in ERROR_CLASSES}
         return [
-            InfoMetricFamily(PREFIX + "build", "The version of the program.", {"version": __version__}),
+            info("build", "The version of the program.", "version", __version__),
             gauge("ready", "Whether calls can be answered.", float(self._readiness.serves_here(Service.WEBHOOKS))),
             gauges("serving", "What health checks say of each service.", "service", serving),
             counters("database_errors", "Statements that failed, by class of SQLSTATE.", ("sqlstate_class",), errors),

@@ -6,7 +6,7 @@ from webhook_grpc.process.family.siblings import Siblings
 
 from .families import counters, gauges
 from .merging import merged
-from .metrics import Metrics, written
+from .metrics import Metrics
 
 
 class SharedMetrics:
@@ -15,13 +15,19 @@ class SharedMetrics:
     def __init__(self, own: Metrics, siblings: Siblings) -> None:
         self._own = own
         self._siblings = siblings
-        self.content_type = own.content_type
+
+    @property
+    def content_type(self) -> str:
+        """Returns the value for the header `Content-Type`."""
+        return self._own.content_type
 
     async def text(self) -> bytes:
         """Returns all figures. A process that does not answer in time is missing, and `webhook_process_up` is 0 for it.
 
         Raises TimeoutError if the parent does not answer.
         """
+        from .writing import written  # noqa: PLC0415 - see `Metrics`
+
         found = await self._siblings.all_figures()
         up = {number: float(number in found.texts) for number in found.restarts}
         restarts = {(number,): float(count) for number, count in found.restarts.items()}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client.core import Metric
-
 from webhook_grpc.server.certificates import Certificates
 
-from .families import gauge
+from .families import Family, gauge
 
 
 class TlsFigures:
@@ -16,7 +14,7 @@ class TlsFigures:
         """None: plain text is served, and nothing is known."""
         self._certificates = certificates
 
-    def collect(self) -> list[Metric]:
+    def collect(self) -> list[Family]:
         """Returns the figures."""
         found = self._certificates
         expires_at = None if found is None else found.current.expire_time.timestamp()

@@ -7,6 +7,8 @@ belong to modules: 45 ms of CPU time, in which nobody else gets a turn. See docs
 from __future__ import annotations
 
 import gc
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final
 
 # So many objects more than at the last collection start one of the youngest. Calls in progress are no garbage, and a
@@ -25,3 +27,20 @@ def resume_collection() -> None:
     gc.freeze()
     gc.set_threshold(_OBJECTS_MAX, _YOUNG_MAX, _YOUNG_MAX)
     gc.enable()
+
+
+@contextmanager
+def spared() -> Generator[None]:
+    """Collects nothing while something is loaded later, and then keeps that out of collections, too.
+
+    Does nothing where collections are not ours, as in tests.
+    """
+    if gc.get_threshold()[0] != _OBJECTS_MAX:  # get_freeze_count() would walk through all of them
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -1,97 +1,52 @@
-"""The HTTP servers: the methods of the API with what operators need, and what operators need alone."""
+"""The addresses of HTTP: one for the methods of the API with what operators need, one for what operators need alone.
+
+The doors, and with them aiohttp, are loaded when somebody comes: `address/listening.py`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Hashable
-from typing import Any, Final
+from typing import Final
 
-from aiohttp import web
-from webhook.v1 import service_pb2
-
-from webhook_grpc.api.methods import METHODS, Method, Methods
+from webhook_grpc.api.methods import Methods
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.certificates import Certificates
-from webhook_grpc.server.http.beside.caller import CallerRoute
-from webhook_grpc.server.http.beside.operations import (
-    Exposition,
-    MetricsPage,
-    Operations,
-    Probes,
-)
 from webhook_grpc.server.readiness import Readiness
 from webhook_grpc.settings import Settings
 
-from .exchange import BodyReading, UnaryExchange
-from .jwks import JwksRoute
-from .listening import Handler, Listener
-from .live import StreamExchange
-from .origins import Origins
-from .routes import Route, routes_of
+from .address.listening import Door, Listener, Loading
+from .exposition import Exposition
 
 METRICS_CONNECTIONS_MAX: Final = 100  # programs that read figures and probe, each with a few connections
-BUFFERED_BYTES_MAX: Final = 64 * 1024  # asyncio's: what a connection may hold before writing to it waits
 
 
-class HttpServer(Listener):
-    """Serves the methods of the API on one port."""
+def http_listener(
+    settings: Settings,
+    connections_max: int,
+    calls: Calls,
+    readiness: Readiness,
+    methods: Methods,
+    exposition: Exposition,
+    certificates: Certificates | None,
+    loading: Loading,
+) -> Listener:
+    """Returns what serves the methods of the API."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        connections_max: int,
-        calls: Calls,
-        readiness: Readiness,
-        methods: Methods,
-        exposition: Exposition,
-        certificates: Certificates | None,
-    ) -> None:
-        is_host_checked = settings.anonymous_allowed and settings.is_loopback
-        origins = Origins(settings.http_allow_origins, is_host_checked=is_host_checked)
-        super().__init__(settings.http_address, connections_max, origins, certificates)
-        self._bodies = BodyReading(settings.http_read_seconds_max, asyncio.Lock())
-        self._calls = calls
-        by_name = {method.name: method for method in METHODS}
-        for route in routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"]):
-            self.add_route(route.verb, route.pattern, self._handler(by_name[route.method], route))
-        has_metrics = settings.metrics_address is None
-        self.add_routes(Operations(methods, calls, has_metrics=has_metrics).routes())
-        self.add_routes(CallerRoute(settings, calls).routes())
-        self.add_routes(JwksRoute(methods.signing_keys).routes())
-        self.add_routes(Probes(readiness).routes())
-        if has_metrics:
-            self.add_routes(MetricsPage(exposition, calls).routes())
+    def load() -> Door:
+        from .doors import ApiDoor  # noqa: PLC0415 - see above
 
-    def _handler(self, method: Method[Any, Any], route: Route) -> Handler:
-        async def unary(request: web.Request) -> web.StreamResponse:
-            exchange = UnaryExchange(request, route, self._bodies)
-            error = await self._calls.serve(method, exchange)
-            answer = exchange.answer() if error is None else exchange.problem(error)
-            if (answer.content_length or 0) > BUFFERED_BYTES_MAX:
-                await self._send(request, answer, exchange.whose)
-            return answer
+        return ApiDoor(settings, calls, readiness, methods, exposition)
 
-        async def stream(request: web.Request) -> web.StreamResponse:
-            exchange = StreamExchange(request, route, self._bodies)
-            return await exchange.end(await self._calls.serve(method, exchange))
-
-        return stream if method.streams else unary
-
-    async def _send(self, request: web.Request, answer: web.Response, whose: Hashable) -> None:
-        """Sends an answer, which counts as unread until the caller has taken most of it."""
-        taken = self._calls.unread.hold(whose, answer.content_length or 0)
-        try:
-            await answer.prepare(request)
-            await answer.write_eof()
-        finally:
-            taken()
+    return Listener(settings.http_address, connections_max, load, loading, certificates)
 
 
-class MetricsServer(Listener):
-    """Serves /metrics, /healthz and /readyz on a port of their own, to whoever reaches it."""
+def metrics_listener(
+    address: str, readiness: Readiness, exposition: Exposition, loading: Loading, *, is_loopback: bool
+) -> Listener:
+    """Returns what serves /metrics, /healthz and /readyz on an address of their own, to whoever reaches it."""
 
-    def __init__(self, address: str, readiness: Readiness, exposition: Exposition, *, is_loopback: bool) -> None:
-        origins = Origins((), is_host_checked=is_loopback)
-        super().__init__(address, METRICS_CONNECTIONS_MAX, origins)
-        self.add_routes(Probes(readiness).routes())
-        self.add_routes(MetricsPage(exposition, None).routes())
+    def load() -> Door:
+        from .doors import MetricsDoor  # noqa: PLC0415 - see above
+
+        return MetricsDoor(readiness, exposition, is_loopback=is_loopback)
+
+    return Listener(address, METRICS_CONNECTIONS_MAX, load, loading)

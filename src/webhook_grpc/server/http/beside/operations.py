@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from aiohttp import web
@@ -15,6 +15,7 @@ from webhook_grpc.domain.errors import Unavailable, WebhookError
 from webhook_grpc.domain.model import EventType
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.http.credentials import credentials_of
+from webhook_grpc.server.http.exposition import Exposition
 from webhook_grpc.server.http.problem import Problem
 from webhook_grpc.server.readiness import Readiness
 
@@ -37,22 +38,6 @@ webhook-grpc
 """
 _METRICS_LINE: Final = "/metrics                 figures of this process, for Prometheus\n"
 _REVALIDATED: Final = {"Cache-Control": "private, no-cache", "Vary": "Authorization, Accept-Encoding"}
-
-
-class Exposition(Protocol):
-    """What shows the figures of the process."""
-
-    @property
-    def content_type(self) -> str:
-        """Returns the value for the header `Content-Type`."""
-        ...
-
-    async def text(self) -> bytes:
-        """Returns all figures. Bounded work; waits for nothing but other processes of the same parent.
-
-        Raises TimeoutError.
-        """
-        ...
 
 
 class Probes:
