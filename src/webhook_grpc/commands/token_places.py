@@ -119,6 +119,16 @@ def _shown(token: StoredToken) -> dict[str, Any]:
     }
 
 
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib sends the token of an admin along, wherever the answer leads."""
+
+    def redirect_request(self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: Any) -> None:
+        """Returns no request, so that the answer is an HTTPError."""
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirects)
+
+
 class OverHttp:
     """A server's HTTP API."""
 
@@ -165,7 +175,7 @@ class OverHttp:
         data = None if body is None else orjson.dumps(body)
         request = urllib.request.Request(self._url + path, data, self._headers, method=verb)  # noqa: S310 - checked
         try:
-            with urllib.request.urlopen(request, timeout=_SECONDS_MAX) as response:  # noqa: S310 - checked
+            with _OPENER.open(request, timeout=_SECONDS_MAX) as response:
                 return orjson.loads(response.read(_ANSWER_BYTES_MAX) or b"{}")
         except urllib.error.HTTPError as error:
             raise TokensFailed(_detail(error)) from None
@@ -175,6 +185,8 @@ class OverHttp:
 
 def _detail(error: urllib.error.HTTPError) -> str:
     """Returns what a problem document says (RFC 9457), else the status."""
+    if 300 <= error.code < 400:
+        return f"the server answered {error.code}, which leads elsewhere; name the URL of the service itself"
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(orjson.loads(error.read(_ANSWER_BYTES_MAX))["detail"])
     return f"the server answered {error.code}"
