@@ -143,9 +143,10 @@ class Operations:
         headers = {**_REVALIDATED, "ETag": f'W/"{served.etag}"'}  # weak: the same whether compressed or not
         if any(one.value in {served.etag, "*"} for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        response = web.Response(body=served.body, content_type="application/json", headers=headers)
-        response.enable_compression()
-        return response
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            packed = {**headers, "Content-Encoding": "gzip"}
+            return web.Response(body=served.packed, content_type="application/json", headers=packed)
+        return web.Response(body=served.body, content_type="application/json", headers=headers)
 
 
 def _document(event_types: tuple[EventType, ...], *, is_open: bool) -> Served:
