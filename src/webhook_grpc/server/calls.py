@@ -213,8 +213,11 @@ class Calls:
         except Exception as raised:  # noqa: BLE001 - whatever it is: only an error of ours may reach the caller
             error = self._canonical(raised, call).with_traceback(None)  # which holds this frame, which holds the error
             code = code_of(error)
-            self._note_refusal(method, exchange, call, error, code)
+            if isinstance(error, PermissionDenied) or (isinstance(error, NotFound) and method.changes):
+                self._note(exchange, call, error)
         finally:
+            if call.refused_part is not None:  # also of a call whose client has left
+                self._note(exchange, call, call.refused_part)
             seconds = time.monotonic() - started_at
             self._listener.ended(method, exchange.door, code, seconds)
             _log_call(call, code, error.reason if error else "", seconds)
@@ -310,16 +313,13 @@ class Calls:
 
         return write_one_of_many if method.streams else write
 
-    def _note_refusal(
-        self, method: Method[Any, Any], exchange: Exchange, call: Call, error: WebhookError, code: Code
-    ) -> None:
+    def _note(self, exchange: Exchange, call: Call, error: PermissionDenied | NotFound) -> None:
         """Reports what a known caller may not do, and changes of what it does not have: perhaps another customer's."""
-        is_refusal = isinstance(error, PermissionDenied) or (isinstance(error, NotFound) and method.changes)
-        if not is_refusal or not call.caller.has_token:
+        if not call.caller.has_token:
             return
         call.source_address = exchange.source_address
         entry = call.audit(*resources_of(call.subjects))
-        self._refusals.note(replace(entry, result=code.name, reason=error.reason))
+        self._refusals.note(replace(entry, result=code_of(error).name, reason=error.reason))
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""
