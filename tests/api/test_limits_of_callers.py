@@ -284,6 +284,29 @@ async def test_where_there_are_tokens_reflection_takes_one(
     assert await _reflection_code(service, bearer("one")) is with_token
 
 
+async def test_one_customer_cannot_take_all_streams_of_reflection_with_many_tokens(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflection, "STREAMS_OF_ONE_MAX", 1)
+    customers = {"first": CUSTOMER, "second": CUSTOMER, "theirs": OTHER_CUSTOMER}
+    tokens = [
+        {"name": name, "sha256": token_hash(name), "customer_id": customer_id}
+        for name, customer_id in customers.items()
+    ]
+    service = await services.start(tokens=json.dumps(tokens))
+    channel: Any = service.channel
+    held = channel.stream_stream(f"/{reflection.SERVICES[0]}/ServerReflectionInfo")(metadata=bearer("first"))
+    await held.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+    await held.read()
+
+    assert await _reflection_code(service, bearer("first")) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await _reflection_code(service, bearer("second")) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await _reflection_code(service, bearer("theirs")) is grpc.StatusCode.OK
+    await held.done_writing()
+    assert await held.code() is grpc.StatusCode.OK
+    assert await _reflection_code(service, bearer("second")) is grpc.StatusCode.OK
+
+
 async def _reflection_code(service: Service, metadata: Any) -> grpc.StatusCode:
     channel: Any = service.channel
     call = channel.stream_stream(f"/{reflection.SERVICES[0]}/ServerReflectionInfo")

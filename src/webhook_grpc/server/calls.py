@@ -191,13 +191,14 @@ class Calls:
         """
         return await self._authenticator.authenticate(authorization, self._clock.now(), names)
 
-    async def is_known(self, authorization: Sequence[str | bytes], names: CertificateNames = no_certificate) -> bool:
-        """Returns whether these are those of a caller, whatever it may do."""
+    async def known_caller(
+        self, authorization: Sequence[str | bytes], names: CertificateNames = no_certificate
+    ) -> Caller | None:
+        """Returns the caller that these are those of, whatever it may do; None if there is none."""
         try:
-            await self.caller_of(authorization, names)
+            return await self.caller_of(authorization, names)
         except (Unauthenticated, Unavailable):
-            return False
-        return True
+            return None
 
     async def serve(self, method: Method[Any, Any], exchange: Exchange) -> WebhookError | None:
         """Serves one call. Returns None if its responses are written, else the error that the door has to send."""

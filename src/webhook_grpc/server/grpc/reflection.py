@@ -5,7 +5,8 @@ the messages are its own; the answers are from a catalogue made once: every file
 symbol in them. What is listed can be described, and nothing else of this process is shown.
 
 Bounds: a request has at most REQUEST_BYTES_MAX, a stream at most REQUESTS_MAX requests, at most STREAMS_MAX streams are
-open, and one on which nothing moves for IDLE_SECONDS_MAX is ended (with OK: clients open another when they need it).
+open, of one customer (else caller, else address) at most STREAMS_OF_ONE_MAX, and one on which nothing moves for
+IDLE_SECONDS_MAX is ended (with OK: clients open another when they need it).
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
+from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.places import Places
 from webhook_grpc.server.auth import CertificateNames
 
 from .beginnings import Beginnings
@@ -31,6 +34,7 @@ from .credentials import certificate_names
 REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
 STREAMS_MAX: Final = 20  # each may have a message in memory that has not come whole: up to 5 MiB
+STREAMS_OF_ONE_MAX: Final = 5  # tools open one at a time
 IDLE_SECONDS_MAX: Final = 60.0
 STREAM_SECONDS_MAX: Final = 600.0  # no tool needs so long, and streams take no token
 
@@ -52,6 +56,10 @@ class ReflectionAccess(Enum):
 
 class _Ended(Exception):
     """The stream has ended: the client has no more requests, or has sent none for too long."""
+
+
+class _NoPlace(Exception):
+    """All places are taken."""
 
 
 class Catalogue:
@@ -98,12 +106,15 @@ class Reflection:
     def __init__(
         self,
         catalogue: Catalogue,
-        is_allowed: Callable[[Sequence[str | bytes], CertificateNames], Awaitable[bool]],
+        caller_of: Callable[[Sequence[str | bytes], CertificateNames], Awaitable[Caller | None]],
     ) -> None:
-        """`is_allowed` judges the values of `authorization` in the metadata, and the names in the certificate."""
+        """`caller_of` returns whose the values of `authorization` and the names in the certificate are.
+
+        It returns None for somebody to whom nothing is shown.
+        """
         self._catalogue = catalogue
-        self._is_allowed = is_allowed
-        self._streams = 0
+        self._caller_of = caller_of
+        self._streams = Places[str](STREAMS_OF_ONE_MAX, _none_left, STREAMS_MAX)
 
     def handlers(self, beginnings: Beginnings) -> list[grpc.GenericRpcHandler]:
         """The service under both of its names: the messages are the same on the wire."""
@@ -113,20 +124,18 @@ class Reflection:
     async def _serve(self, _: object, context: Context) -> None:
         sent = context.invocation_metadata() or ()
         authorization = [value for key, value in sent if key == "authorization"]
-        if not await self._is_allowed(authorization, partial(certificate_names, context)):
+        caller = await self._caller_of(authorization, partial(certificate_names, context))
+        if caller is None:
             message = "reflection takes a token here: send it as metadata `authorization: Bearer …`"
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, message)
-        if self._streams >= STREAMS_MAX:
-            message = f"this server is serving {STREAMS_MAX} reflection streams already; retry later"
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
-        self._streams += 1
         try:
-            async with asyncio.timeout(STREAM_SECONDS_MAX):
-                await self._answer_all(context)
+            with self._streams.place(_whose(caller, context)):
+                async with asyncio.timeout(STREAM_SECONDS_MAX):
+                    await self._answer_all(context)
+        except _NoPlace as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except (_Ended, TimeoutError):
             pass
-        finally:
-            self._streams -= 1
 
     async def _answer_all(self, context: Context) -> None:
         for _ in range(REQUESTS_MAX):
@@ -150,6 +159,19 @@ class Reflection:
         except DecodeError:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the request is not a ServerReflectionRequest")
         await context.write(answer(self._catalogue, request).SerializeToString())
+
+
+def _whose(caller: Caller, context: Context) -> str:
+    """Returns whose share a stream takes: a customer's, however many tokens it has, else a caller's or an address's."""
+    if not caller.has_token:
+        return str(context.peer()).rpartition(":")[0]  # without its port, which is another one for each connection
+    return caller.name if caller.customer_id is None else f"customer {caller.customer_id}"
+
+
+def _none_left(_: str) -> _NoPlace:
+    return _NoPlace(
+        f"this server is serving {STREAMS_MAX} streams of reflection, or {STREAMS_OF_ONE_MAX} of yours; retry later"
+    )
 
 
 def answer(catalogue: Catalogue, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:

@@ -12,6 +12,7 @@ from grpc_health.v1 import health_pb2
 from webhook.v1 import service_pb2
 
 from webhook_grpc.api.methods import METHODS
+from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.domain.record import record
 from webhook_grpc.server.auth import CertificateNames
@@ -77,8 +78,8 @@ class Server:
         self._server.add_generic_rpc_handlers([self._health.handlers(beginnings)])
         if reflection is not ReflectionAccess.NOBODY:
             listed = (SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES)
-            is_allowed = calls.is_known if reflection is ReflectionAccess.CALLERS else _everybody
-            described = Reflection(Catalogue(listed, DESCRIBED), is_allowed)
+            caller_of = calls.known_caller if reflection is ReflectionAccess.CALLERS else _anybody
+            described = Reflection(Catalogue(listed, DESCRIBED), caller_of)
             self._server.add_generic_rpc_handlers(described.handlers(beginnings))
         self._server.add_generic_rpc_handlers([Unknown(beginnings)])
         self._address = address
@@ -131,8 +132,8 @@ class Server:
         await self._server.stop(0)
 
 
-async def _everybody(_: Sequence[str | bytes], __: CertificateNames) -> bool:
-    return True
+async def _anybody(_: Sequence[str | bytes], __: CertificateNames) -> Caller:
+    return ANONYMOUS
 
 
 def _options(limits: TransportLimits, *, is_shared: bool) -> list[tuple[str, int]]:

@@ -134,11 +134,11 @@ class Operations:
     async def _openapi(self, request: web.Request) -> web.Response:
         """Answers with the description of the API, and for those who may call it with the event types."""
         event_types: Sequence[EventType] = ()
-        if await self._calls.is_known(*credentials_of(request)):
+        if await self._calls.known_caller(*credentials_of(request)) is not None:
             with contextlib.suppress(WebhookError):  # the description of the API does not depend on the database
                 event_types = await self._event_types.catalogue()
         # Beside the loop: schemas of event types may be megabytes.
-        is_open = await self._calls.is_known(())
+        is_open = await self._calls.known_caller(()) is not None
         served = await asyncio.to_thread(_document, tuple(event_types), is_open=is_open)
         headers = {**_REVALIDATED, "ETag": f'W/"{served.etag}"'}  # weak: the same whether compressed or not
         if any(one.value in {served.etag, "*"} for one in request.if_none_match or ()):
