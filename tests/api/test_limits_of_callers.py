@@ -284,6 +284,35 @@ async def test_where_there_are_tokens_reflection_takes_one(
     assert await _reflection_code(service, bearer("one")) is with_token
 
 
+async def test_calls_that_send_no_request_take_the_share_of_their_customer_with_whichever_token(
+    services: ServiceFactory,
+) -> None:
+    customers = {"first": CUSTOMER, "second": CUSTOMER, "theirs": OTHER_CUSTOMER}
+    tokens = [
+        {"name": name, "sha256": token_hash(name), "customer_id": customer_id}
+        for name, customer_id in customers.items()
+    ]
+    service = await services.start(
+        tokens=json.dumps(tokens), calls_max=4, calls_per_token_max=2, calls_per_customer_max=2
+    )
+    channel: Any = service.channel
+    half = [
+        channel.stream_unary("/webhook.v1.WebhookService/ListWebhooks")(
+            metadata=bearer(name), timeout=slowness.scaled(20)
+        )
+        for name in ("first", "second", "second")
+    ]
+    ended, waiting = await asyncio.wait(
+        [asyncio.ensure_future(code_of(call)) for call in half], return_when=asyncio.FIRST_COMPLETED
+    )
+
+    assert [task.result() for task in ended] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+    assert (await ask(service, "ListWebhooks", pb.ListWebhooksRequest(), bearer("theirs"))) is not None
+    for call in half:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_one_customer_cannot_take_all_streams_of_reflection_with_many_tokens(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,7 +234,7 @@ class Calls:
             if method.changes:
                 call.source_address = exchange.source_address
             self._rates.take_of_token(caller)
-            place.take_of_token(caller)
+            place.take_of_caller(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
             deadline = asyncio.timeout(self._seconds_of(method, caller))
             try:
@@ -245,7 +245,8 @@ class Calls:
                     customer_id = customer_of(request, caller)
                     self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
-                    whose = customer_id or caller.name
+                    # Who is bound to several customers and names none has no turn more for each of its tokens
+                    whose = customer_id or caller.customer_ids or caller.name
                     # Apart for those who publish: no event is refused because somebody does not read lists
                     exchange.whose = (whose, "publish") if method.permission == "publish" else whose
                     write = self._writer(method, exchange, call)
@@ -271,7 +272,7 @@ class Calls:
         request: Message,
         call: Call,
         write: Write,
-        whose: int | str,
+        whose: Hashable,
         unread_by: Hashable,
     ) -> None:
         turns = self._turns_of(method)
