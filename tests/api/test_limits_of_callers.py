@@ -285,6 +285,59 @@ async def test_where_there_are_tokens_reflection_takes_one(
     assert await _reflection_code(service, bearer("one")) is with_token
 
 
+async def test_calls_that_send_no_request_take_the_share_of_their_customer_with_whichever_token(
+    services: ServiceFactory,
+) -> None:
+    customers = {"first": CUSTOMER, "second": CUSTOMER, "theirs": OTHER_CUSTOMER}
+    tokens = [
+        {"name": name, "sha256": token_hash(name), "customer_id": customer_id}
+        for name, customer_id in customers.items()
+    ]
+    service = await services.start(
+        tokens=json.dumps(tokens), calls_max=4, calls_per_token_max=2, calls_per_customer_max=2
+    )
+    channel: Any = service.channel
+    half = [
+        channel.stream_unary("/webhook.v1.WebhookService/ListWebhooks")(
+            metadata=bearer(name), timeout=slowness.scaled(20)
+        )
+        for name in ("first", "second", "second")
+    ]
+    ended, waiting = await asyncio.wait(
+        [asyncio.ensure_future(code_of(call)) for call in half], return_when=asyncio.FIRST_COMPLETED
+    )
+
+    assert [task.result() for task in ended] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+    assert (await ask(service, "ListWebhooks", pb.ListWebhooksRequest(), bearer("theirs"))) is not None
+    for call in half:
+        call.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_one_customer_cannot_take_all_streams_of_reflection_with_many_tokens(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reflection, "STREAMS_OF_ONE_MAX", 1)
+    customers = {"first": CUSTOMER, "second": CUSTOMER, "theirs": OTHER_CUSTOMER}
+    tokens = [
+        {"name": name, "sha256": token_hash(name), "customer_id": customer_id}
+        for name, customer_id in customers.items()
+    ]
+    service = await services.start(tokens=json.dumps(tokens))
+    channel: Any = service.channel
+    opened = channel.stream_stream(f"/{reflection.SERVICES[0]}/ServerReflectionInfo")
+    held = opened(metadata=bearer("first"))
+    await held.write(reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString())
+    await held.read()
+
+    for name in ("first", "second"):  # and write nothing: what is written to an ended call is INTERNAL by itself
+        assert await opened(metadata=bearer(name)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await _reflection_code(service, bearer("theirs")) is grpc.StatusCode.OK
+    await held.done_writing()
+    assert await held.code() is grpc.StatusCode.OK
+    assert await _reflection_code(service, bearer("second")) is grpc.StatusCode.OK
+
+
 async def _reflection_code(service: Service, metadata: Any) -> grpc.StatusCode:
     channel: Any = service.channel
     call = channel.stream_stream(f"/{reflection.SERVICES[0]}/ServerReflectionInfo")

@@ -27,6 +27,7 @@ from tests.api.asking import (
     STREAMS,
     World,
     ask,
+    full_event,
     full_token,
     furnish,
     refusal,
@@ -324,6 +325,29 @@ async def test_refused_calls_of_known_callers_come_into_the_audit_from_both_door
     [entry] = [entry for entry in listed.entries if entry.call_id == "refused-http"]
     assert (entry.result, entry.reason, entry.source_address) == (*lacking, "127.0.0.1")
     assert entry.caller_token_id == token_id_of(scene.sent["viewer"])
+
+
+async def test_a_batch_with_events_for_another_customer_leaves_one_entry_though_the_call_succeeds(
+    scene: Scene, postgres: TestPostgres
+) -> None:
+    """Else whoever may publish could try all customers, and only the log would have it."""
+    sent = [("authorization", scene.sent["other"]), ("x-request-id", "batch-of-another")]
+    requests = [
+        pb.PublishEventRequest(event=full_event(customer_id=customer_id))
+        for customer_id in (CUSTOMER, OTHER_CUSTOMER, CUSTOMER)
+    ]
+    response = await ask(scene.service, "BatchPublishEvents", pb.BatchPublishEventsRequest(requests=requests), sent)
+    assert [result.WhichOneof("result") for result in response.results] == ["error", "published", "error"]
+
+    def noted() -> list[tuple[Any, ...]]:
+        return postgres.rows(
+            "SELECT method, customer_id, resources, result, reason FROM audit_entries"
+            " WHERE request_id = 'batch-of-another'"
+        )
+
+    await until(lambda: bool(noted()))
+    lacking = ("PERMISSION_DENIED", "CUSTOMER_NOT_ALLOWED")
+    assert noted() == [("BatchPublishEvents", OTHER_CUSTOMER, [], *lacking)]
 
 
 async def test_an_admin_of_some_customers_sees_the_entries_of_these_and_no_other(scene: Scene) -> None:

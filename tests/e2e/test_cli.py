@@ -28,7 +28,7 @@ from tests.support import slowness
 from tests.support.ports import free_port
 from tests.support.postgres import TestPostgres, query
 from tests.support.process import ROOT, Process, run_cli
-from tests.support.receiver import Receiver
+from tests.support.receiver import Receiver, answer
 from tests.support.service import SECRET_KEY, ServiceFactory
 from webhook_grpc.cli import main
 from webhook_grpc.commands.examples import HELP_NAMES
@@ -335,6 +335,18 @@ async def test_tokens_of_the_database_are_made_without_a_server_and_managed_at_o
     finally:
         await services.stop()
     assert "did not answer" in (await invoke("tokens", "list", **there))[2]
+
+
+async def test_the_token_of_an_admin_is_not_sent_where_an_answer_leads(receiver: Receiver) -> None:
+    there = {"WHK_HTTP_URL": receiver.url("").rstrip("/"), "WHK_TOKEN": "whk_1_of_an_admin"}
+    for status in (301, 302, 303, 307, 308):
+        for path in ("/v1/tokens", "/v1/tokens/7"):
+            receiver.on(path, answer(status, Location=receiver.url("/elsewhere")))
+        for arguments in (("list",), ("revoke", "7"), ("create", "--role", "viewer", "--customer-id", "7")):
+            failed, stdout, stderr = await invoke("tokens", *arguments, **there)
+            assert (failed, stdout) == (1, "")
+            assert f"answered {status}, which leads elsewhere" in stderr
+    assert not receiver.at("/elsewhere")
 
 
 async def test_a_new_token_begins_with_its_kind_and_may_be_an_admins() -> None:

@@ -186,6 +186,8 @@ async def test_a_page_of_a_named_origin_may_call_and_read_the_answer(services: S
         answer = await http.call("GET", "/api/webhooks", headers={"Origin": origin})
         assert (answer.status, answer.headers["access-control-allow-origin"]) == (200, origin)
         assert answer.headers["vary"] == "Origin"
+        described = await http.call("GET", "/api/openapi.json", headers={"Origin": origin})
+        assert described.headers["vary"] == "Origin, Authorization, Accept-Encoding"
         refused = await http.call("OPTIONS", "/api/webhooks", headers={**asked, "Origin": "https://other.example.com"})
         assert refused.status == 403
 
@@ -463,9 +465,10 @@ async def test_a_taken_default_address_is_a_warning_and_no_door(
 async def test_what_pages_of_others_load_has_an_address_that_does_not_change(
     services: ServiceFactory, name: str
 ) -> None:
-    service = await services.start(http_address="127.0.0.1:0")
+    service = await services.start(http_address="127.0.0.1:0", http_allow_origins="https://console.example.com")
     async with aiohttp.ClientSession(f"http://127.0.0.1:{service.app.http_port}") as session:
         async with session.get(f"/ui/{name}") as answer:
+            assert answer.headers["Vary"] == "Origin, Accept-Encoding"  # for a cache between
             found = re.fullmatch(r'export \* from "\./(.+)";\n', await answer.text())
             assert answer.headers["Cache-Control"] == "no-cache"
         assert found

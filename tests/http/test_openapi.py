@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -199,6 +200,20 @@ async def test_who_has_it_already_gets_nothing_and_it_is_compressed(services: Se
         assert (again.status, again.text, again.headers["etag"]) == (304, "", first.headers["etag"])
         await http.post("/api/eventTypes", {"event_type": "order.paid"})
         assert (await http.get("/api/openapi.json", If_None_Match=first.headers["etag"])).status == 200
+
+
+async def test_it_is_compressed_once_for_all_who_read_it(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs no token, and to compress it takes ten times what it takes to refuse a call."""
+    service = await services.start(http_address="127.0.0.1:0")
+    async with Http(service) as http:
+        first = await http.get("/api/openapi.json", Accept_Encoding="gzip")
+        for name in ("compress", "compressobj"):
+            monkeypatch.setattr(zlib, name, None)
+        again = await http.get("/api/openapi.json", Accept_Encoding="gzip")
+    assert (again.status, again.headers["content-encoding"]) == (200, "gzip")
+    assert again.body == first.body
 
 
 async def test_event_types_are_for_callers_who_are_known(services: ServiceFactory) -> None:

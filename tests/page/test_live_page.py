@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 from webhook.v1 import event_pb2, service_pb2, webhook_pb2
 
+from tests.e2e.test_docs import blocks
 from tests.support import slowness
 from tests.support.receiver import Receiver, answers
 from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
@@ -21,6 +22,12 @@ from webhook_grpc.domain.access_tokens import AccessClaims, signed
 from webhook_grpc.domain.sealing import Sealer
 
 CLOCK_BEHIND = timedelta(seconds=1)
+# Notes the tokens that tabs hand over.
+LISTENS = """
+globalThis.heard = [];
+globalThis.ear = new BroadcastChannel("webhook-grpc token");
+ear.onmessage = ({ data }) => data.token && heard.push(data.token);
+"""
 
 pytestmark = [pytest.mark.slow(3), pytest.mark.asyncio(loop_scope="module")]
 
@@ -97,6 +104,52 @@ async def test_the_list_can_be_embedded_by_a_page_of_a_named_origin(
     await host.stop()
 
 
+async def test_with_tokens_of_its_own_the_page_takes_none_of_another_tab_and_hands_none_over(
+    page: Page, services: ServiceFactory
+) -> None:
+    """The document's page of a product, for a reader whose other tab is signed in as an operator, of all customers."""
+    tokens = [
+        {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), **fields}
+        for name, fields in (("wk_operator", {}), ("wk_reader", {"customer_id": CUSTOMER, "permissions": ["read"]}))
+    ]
+    service = await services.start(http_address="127.0.0.1:0", tokens=json.dumps(tokens))
+    await page.goto(address(service))
+    await page.locator("wg-app dialog[open]").get_by_label("Token").fill("wk_operator")
+    await page.locator("wg-app dialog[open]").get_by_role("button", name="Sign in").click()
+    await expect(page.locator("wg-app .live")).to_contain_text("Live")
+
+    product, may_answer, sent = await page.context.new_page(), asyncio.Event(), set[str]()
+
+    async def document(route: Route) -> None:
+        await route.fulfill(content_type="text/html", body="<!doctype html>" + blocks("docs/page.md", "app"))
+
+    async def token(route: Route) -> None:
+        await may_answer.wait()
+        await route.fulfill(body="wk_reader")
+
+    async def watched(route: Route) -> None:
+        sent.add(route.request.headers.get("authorization", ""))
+        await route.continue_()
+
+    await product.add_init_script(LISTENS)
+    await product.route(address(service), document)
+    await product.route(address(service, "my/token"), token)
+    await product.route(address(service, "api/**"), watched)
+    await product.goto(address(service))
+    await product.wait_for_function("heard.includes('wk_operator')")  # which the other tab has handed to all
+    may_answer.set()
+    await expect(product.locator("wg-app .live")).to_contain_text("Live")
+    assert sent == {"", "Bearer wk_reader"}
+    await expect(product.get_by_label("Customer", exact=True)).to_be_hidden()  # it is of one customer
+
+    await page.goto("about:blank")
+    later = await page.context.new_page()
+    await later.add_init_script(LISTENS)
+    await later.goto(address(service))
+    await expect(later.locator("wg-app dialog[open]")).to_be_visible()  # no tab had one for it
+    assert await later.evaluate("heard") == []
+
+
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
@@ -130,7 +183,7 @@ class Host:
     def _app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/", self._page)
-        app.router.add_get("/token", self._token)
+        app.router.add_get("/my/token", self._token)
         return app
 
     async def _token(self, _: web.Request) -> web.Response:
@@ -143,13 +196,8 @@ class Host:
         return web.Response(text=self._second)
 
     async def _page(self, _: web.Request) -> web.Response:
-        text = f"""<!doctype html><title>product</title><script type="module">
-            import "{self.service_url}/ui/webhook-deliveries.js";
-            const list = document.createElement("webhook-deliveries");
-            list.base = "{self.service_url}";
-            list.getToken = () => fetch("/token").then((answer) => answer.text());
-            document.body.append(list);
-        </script><body></body>"""
+        snippet = blocks("docs/page.md", "list").replace("https://webhooks.example.com", self.service_url)
+        text = f"<!doctype html><title>product</title><body>{snippet}</body>"
         return web.Response(text=text, content_type="text/html")
 
 

@@ -33,17 +33,17 @@ def test_a_token_and_a_customer_have_a_share_that_leaves_room_for_others() -> No
     with ExitStack() as held:
         places = [held.enter_context(bounded.place()) for _ in range(5)]
         for place in places[:3]:
-            place.take_of_token(ONE)
+            place.take_of_caller(ONE)
         for place in places[:2]:
             place.take_of_customer(42)
 
         with pytest.raises(Overloaded, match="this token has 3 calls in progress") as refused:
-            places[3].take_of_token(ONE)
+            places[3].take_of_caller(ONE)
         with pytest.raises(Overloaded, match="customer 42 has 2 calls"):
             places[3].take_of_customer(42)
         with pytest.raises(Overloaded, match="this server is serving 5 calls already"), bounded.place():
             pass
-        places[3].take_of_token(TWO)
+        places[3].take_of_caller(TWO)
         places[3].take_of_customer(43)
         places[4].take_of_customer(None)
 
@@ -51,11 +51,27 @@ def test_a_token_and_a_customer_have_a_share_that_leaves_room_for_others() -> No
     assert (bounded.in_progress, *bounded.of_tokens, *bounded.of_customers) == (0,), "all of it was given back"
 
 
+@pytest.mark.parametrize("customer_ids", [frozenset({42}), frozenset({42, 43})])
+def test_tokens_of_the_same_customers_share_before_their_requests_have_come(customer_ids: frozenset[int]) -> None:
+    """Nobody knows yet which customer a request names, and it may never come."""
+    bounded = shares()
+    with ExitStack() as held:
+        for name in ("a", "b"):
+            held.enter_context(bounded.place()).take_of_caller(Caller(name, customer_ids, frozenset()))
+        with pytest.raises(Overloaded, match=r"ha(s|ve) 2 calls"):
+            held.enter_context(bounded.place()).take_of_caller(Caller("c", customer_ids, frozenset()))
+        other = held.enter_context(bounded.place())
+        other.take_of_caller(Caller("d", frozenset({44}), frozenset()))
+        other.take_of_customer(44)  # the same place
+        assert bounded.of_customers[44] == 1
+    assert (bounded.in_progress, *bounded.of_tokens, *bounded.of_customers) == (0,), "all of it was given back"
+
+
 def test_callers_without_a_token_have_no_share_of_a_token() -> None:
     bounded = Shares(ShareLimits(process_max=20, token_max=3, customer_max=2), "RATE_LIMITED", "calls")
     with ExitStack() as held:
         for _ in range(10):
-            held.enter_context(bounded.place()).take_of_token(ANONYMOUS)
+            held.enter_context(bounded.place()).take_of_caller(ANONYMOUS)
 
 
 async def test_requests_of_one_token_that_do_not_come_whole_hold_up_no_other_token() -> None:

@@ -11,6 +11,7 @@ from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.errors import (
     InvalidArgument,
+    PermissionDenied,
     Unavailable,
     Violation,
 )
@@ -22,7 +23,8 @@ class Call:
 
     The pipeline (server/calls.py) sets `caller`, `traceparent` (None: no valid one) and `subjects`, the ids that the
     call is about, by the names of their fields. Methods set `customer_id`. `source_address` is for the audit: where the
-    call comes from; the pipeline sets it for methods that change something.
+    call comes from; the pipeline sets it for methods that change something. `refused_part` is for the audit, too: the
+    first part of the call that its caller may not do, where the others are done (a batch).
     """
 
     method: str
@@ -31,6 +33,7 @@ class Call:
     traceparent: str | None = None
     customer_id: int | None = None
     source_address: str = ""
+    refused_part: PermissionDenied | None = None
     subjects: dict[str, str | int] = field(default_factory=dict[str, str | int])
 
     def customer(self, requested: int, field: str, violations: list[Violation]) -> int:

@@ -162,14 +162,16 @@ class OverHttp:
     def _call(self, verb: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         from http.client import HTTPException  # noqa: PLC0415 - see above
         from urllib.error import HTTPError  # noqa: PLC0415 - see above
-        from urllib.request import Request, urlopen  # noqa: PLC0415 - see above
+        from urllib.request import Request  # noqa: PLC0415 - see above
+
+        from .no_redirects import OPENER  # noqa: PLC0415 - see above
 
         if not self._url.startswith(("http://", "https://")):
             raise TokensFailed(f"{self._url} is not an http or https URL")
         data = None if body is None else orjson.dumps(body)
         request = Request(self._url + path, data, self._headers, method=verb)  # noqa: S310 - checked
         try:
-            with urlopen(request, timeout=_SECONDS_MAX) as response:  # noqa: S310 - checked
+            with OPENER.open(request, timeout=_SECONDS_MAX) as response:
                 return orjson.loads(response.read(_ANSWER_BYTES_MAX) or b"{}")
         except HTTPError as error:
             raise TokensFailed(_detail(error)) from None
@@ -179,6 +181,8 @@ class OverHttp:
 
 def _detail(error: HTTPError) -> str:
     """Returns what a problem document says (RFC 9457), else the status."""
+    if 300 <= error.code < 400:
+        return f"the server answered {error.code}, which leads elsewhere; name the URL of the service itself"
     with contextlib.suppress(ValueError, KeyError, TypeError):
         return str(orjson.loads(error.read(_ANSWER_BYTES_MAX))["detail"])
     return f"the server answered {error.code}"

@@ -191,13 +191,14 @@ class Calls:
         """
         return await self._authenticator.authenticate(authorization, self._clock.now(), names)
 
-    async def is_known(self, authorization: Sequence[str | bytes], names: CertificateNames = no_certificate) -> bool:
-        """Returns whether these are those of a caller, whatever it may do."""
+    async def known_caller(
+        self, authorization: Sequence[str | bytes], names: CertificateNames = no_certificate
+    ) -> Caller | None:
+        """Returns the caller that these are those of, whatever it may do; None if there is none."""
         try:
-            await self.caller_of(authorization, names)
+            return await self.caller_of(authorization, names)
         except (Unauthenticated, Unavailable):
-            return False
-        return True
+            return None
 
     async def serve(self, method: Method[Any, Any], exchange: Exchange) -> WebhookError | None:
         """Serves one call. Returns None if its responses are written, else the error that the door has to send."""
@@ -213,8 +214,11 @@ class Calls:
         except Exception as raised:  # noqa: BLE001 - whatever it is: only an error of ours may reach the caller
             error = self._canonical(raised, call).with_traceback(None)  # which holds this frame, which holds the error
             code = code_of(error)
-            self._note_refusal(method, exchange, call, error, code)
+            if isinstance(error, PermissionDenied) or (isinstance(error, NotFound) and method.changes):
+                self._note(exchange, call, error)
         finally:
+            if call.refused_part is not None:  # also of a call whose client has left
+                self._note(exchange, call, call.refused_part)
             seconds = time.monotonic() - started_at
             self._listener.ended(method, exchange.door, code, seconds)
             _log_call(call, code, error.reason if error else "", seconds)
@@ -230,7 +234,7 @@ class Calls:
             if method.changes:
                 call.source_address = exchange.source_address
             self._rates.take_of_token(caller)
-            place.take_of_token(caller)
+            place.take_of_caller(caller)
             call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
             deadline = asyncio.timeout(self._seconds_of(method, caller))
             try:
@@ -241,7 +245,8 @@ class Calls:
                     customer_id = customer_of(request, caller)
                     self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
-                    whose = customer_id or caller.name
+                    # Who is bound to several customers and names none has no turn more for each of its tokens
+                    whose = customer_id or caller.customer_ids or caller.name
                     # Apart for those who publish: no event is refused because somebody does not read lists
                     exchange.whose = (whose, "publish") if method.permission == "publish" else whose
                     write = self._writer(method, exchange, call)
@@ -267,7 +272,7 @@ class Calls:
         request: Message,
         call: Call,
         write: Write,
-        whose: int | str,
+        whose: Hashable,
         unread_by: Hashable,
     ) -> None:
         turns = self._turns_of(method)
@@ -310,16 +315,13 @@ class Calls:
 
         return write_one_of_many if method.streams else write
 
-    def _note_refusal(
-        self, method: Method[Any, Any], exchange: Exchange, call: Call, error: WebhookError, code: Code
-    ) -> None:
+    def _note(self, exchange: Exchange, call: Call, error: PermissionDenied | NotFound) -> None:
         """Reports what a known caller may not do, and changes of what it does not have: perhaps another customer's."""
-        is_refusal = isinstance(error, PermissionDenied) or (isinstance(error, NotFound) and method.changes)
-        if not is_refusal or not call.caller.has_token:
+        if not call.caller.has_token:
             return
         call.source_address = exchange.source_address
         entry = call.audit(*resources_of(call.subjects))
-        self._refusals.note(replace(entry, result=code.name, reason=error.reason))
+        self._refusals.note(replace(entry, result=code_of(error).name, reason=error.reason))
 
     def _canonical(self, raised: Exception, call: Call) -> WebhookError:
         """Returns the error that the caller gets for what was raised. The text of an unknown one stays in the log."""

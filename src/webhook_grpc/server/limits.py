@@ -25,6 +25,7 @@ CUSTOMER_REQUESTS_COMING_MAX: Final = 64  # of all tokens of one customer
 UNREAD_ANSWER_BYTES_MIN: Final = 16 * 1024  # what an unread answer counts for at least: its call takes memory, too
 
 _Key = TypeVar("_Key", int, str)
+_Shared = TypeVar("_Shared", bound=Hashable)
 
 
 class Shares:
@@ -39,7 +40,7 @@ class Shares:
         self.what = what
         self.in_progress = 0
         self.of_tokens = Counter[str]()
-        self.of_customers = Counter[int]()
+        self.of_customers = Counter[Hashable]()  # a customer, or the customers that a caller is bound to
 
     def place(self) -> Place:
         """Returns the place of one call. It is held by `with`, which raises Overloaded if the process has none left."""
@@ -52,12 +53,12 @@ class Place:
     (No generators: this is on the way of every call, and they cost three microseconds each.)
     """
 
-    __slots__ = ("_customer_id", "_shares", "_token")
+    __slots__ = ("_customers", "_shares", "_token")
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
         self._token: str | None = None
-        self._customer_id: int | None = None
+        self._customers: tuple[Hashable, ...] = ()
 
     def __enter__(self) -> Self:
         """Takes a place in the process. Raises Overloaded."""
@@ -67,8 +68,12 @@ class Place:
         shares.in_progress += 1
         return self
 
-    def take_of_token(self, caller: Caller) -> None:
-        """Takes a place of the caller's token. Raises Overloaded."""
+    def take_of_caller(self, caller: Caller) -> None:
+        """Takes a place of the caller's token, and of the customers that it is bound to. Raises Overloaded.
+
+        Of these before the request comes: calls that send none would else hold the places of all others, with a few
+        tokens of one customer.
+        """
         if not caller.has_token:
             return
         shares = self._shares
@@ -76,31 +81,37 @@ class Place:
             raise self._full(f"this token has {shares.limits.token_max}", "in progress at this server already")
         shares.of_tokens[caller.name] += 1
         self._token = caller.name
+        if caller.customer_id is not None:
+            self.take_of_customer(caller.customer_id)
+        else:
+            self._take(caller.customer_ids, "the customers of this token have")
 
     def take_of_customer(self, customer_id: int | None) -> None:
         """Takes a place of a customer's; None: the call is for no single one. Raises Overloaded."""
-        if customer_id is None:
+        self._take(customer_id, f"customer {customer_id} has")
+
+    def _take(self, customers: Hashable, whose: str) -> None:
+        if customers is None or customers in self._customers:
             return
         shares = self._shares
-        if shares.of_customers[customer_id] >= shares.limits.customer_max:
-            whose = f"customer {customer_id} has {shares.limits.customer_max}"
-            raise self._full(whose, "in progress at this server already")
-        shares.of_customers[customer_id] += 1
-        self._customer_id = customer_id
+        if shares.of_customers[customers] >= shares.limits.customer_max:
+            raise self._full(f"{whose} {shares.limits.customer_max}", "in progress at this server already")
+        shares.of_customers[customers] += 1
+        self._customers = (*self._customers, customers)
 
     def __exit__(self, *_: object) -> None:
         shares = self._shares
         shares.in_progress -= 1
         if self._token is not None:
             _give_back(shares.of_tokens, self._token)
-        if self._customer_id is not None:
-            _give_back(shares.of_customers, self._customer_id)
+        for customers in self._customers:
+            _give_back(shares.of_customers, customers)
 
     def _full(self, whose: str, state: str) -> Overloaded:
         return Overloaded(self._shares.reason, f"{whose} {self._shares.what} {state}; retry later", RETRY_SECONDS)
 
 
-def _give_back(taken: Counter[_Key], key: _Key) -> None:
+def _give_back(taken: Counter[_Shared], key: _Shared) -> None:
     taken[key] -= 1
     if not taken[key]:
         del taken[key]

@@ -16,7 +16,7 @@ from webhook_grpc.api.messages import reading, times, writing
 from webhook_grpc.api.messages.filters import read_event_filter
 from webhook_grpc.api.messages.paging import PAGE_BYTES_MAX, PageToken, fitting, page_size
 from webhook_grpc.domain.error_bounds import ErrorBounds
-from webhook_grpc.domain.errors import Violation, WebhookError, field_invalid
+from webhook_grpc.domain.errors import PermissionDenied, Violation, WebhookError, field_invalid
 from webhook_grpc.domain.ids import event_id_text, event_id_time
 from webhook_grpc.domain.limits import RateLimits
 from webhook_grpc.domain.model import Published
@@ -159,6 +159,9 @@ class EventMethods:
     ) -> Accepted | Refused:
         try:
             return await self._read_in_turn(request, default_customer_id, call)
+        except PermissionDenied as error:
+            call.refused_part = call.refused_part or error
+            return Refused(error)
         except WebhookError as error:
             return Refused(error)
 

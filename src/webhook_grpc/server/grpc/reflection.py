@@ -5,7 +5,8 @@ the messages are its own; the answers are from a catalogue made once: every file
 symbol in them. What is listed can be described, and nothing else of this process is shown.
 
 Bounds: a request has at most REQUEST_BYTES_MAX, a stream at most REQUESTS_MAX requests, at most STREAMS_MAX streams are
-open, and one on which nothing moves for IDLE_SECONDS_MAX is ended (with OK: clients open another when they need it).
+open, of one customer (else caller, else address) at most STREAMS_OF_ONE_MAX, and one on which nothing moves for
+IDLE_SECONDS_MAX is ended (with OK: clients open another when they need it).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from webhook_grpc.api.codes import Code
+from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.places import Places
 from webhook_grpc.server.auth import CertificateNames
 
 from .call import Call, Handler
@@ -29,6 +32,7 @@ from .call import Call, Handler
 REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
 STREAMS_MAX: Final = 20  # each may have a message in memory that has not come whole: up to 5 MiB
+STREAMS_OF_ONE_MAX: Final = 5  # tools open one at a time
 IDLE_SECONDS_MAX: Final = 60.0
 STREAM_SECONDS_MAX: Final = 600.0  # no tool needs so long, and streams take no token
 
@@ -48,6 +52,10 @@ class ReflectionAccess(Enum):
 
 class _Ended(Exception):
     """The stream has ended: the client has no more requests, or has sent none for too long."""
+
+
+class _NoPlace(Exception):
+    """All places are taken."""
 
 
 class Catalogue:
@@ -94,12 +102,15 @@ class Reflection:
     def __init__(
         self,
         catalogue: Catalogue,
-        is_allowed: Callable[[Sequence[str | bytes], CertificateNames], Awaitable[bool]],
+        caller_of: Callable[[Sequence[str | bytes], CertificateNames], Awaitable[Caller | None]],
     ) -> None:
-        """`is_allowed` judges the values of `authorization` in the metadata, and the names in the certificate."""
+        """`caller_of` returns whose the values of `authorization` and the names in the certificate are.
+
+        It returns None for somebody to whom nothing is shown.
+        """
         self._catalogue = catalogue
-        self._is_allowed = is_allowed
-        self._streams = 0
+        self._caller_of = caller_of
+        self._streams = Places[str](STREAMS_OF_ONE_MAX, _none_left, STREAMS_MAX)
 
     def handlers(self) -> dict[str, Handler]:
         """Returns what serves the service under both of its names: the messages are the same on the wire."""
@@ -107,20 +118,18 @@ class Reflection:
 
     async def _serve(self, call: Call) -> None:
         authorization = [value for key, value in call.metadata if key == "authorization"]
-        if not await self._is_allowed(authorization, lambda: call.peer.names):
+        caller = await self._caller_of(authorization, lambda: call.peer.names)
+        if caller is None:
             message = "reflection takes a token here: send it as metadata `authorization: Bearer …`"
             call.abort(Code.UNAUTHENTICATED, message)
-        if self._streams >= STREAMS_MAX:
-            message = f"this server is serving {STREAMS_MAX} reflection streams already; retry later"
-            call.abort(Code.RESOURCE_EXHAUSTED, message)
-        self._streams += 1
         try:
-            async with asyncio.timeout(STREAM_SECONDS_MAX):
-                await self._answer_all(call)
+            with self._streams.place(_whose(caller, call)):
+                async with asyncio.timeout(STREAM_SECONDS_MAX):
+                    await self._answer_all(call)
+        except _NoPlace as error:
+            call.abort(Code.RESOURCE_EXHAUSTED, str(error))
         except (_Ended, TimeoutError):
             pass
-        finally:
-            self._streams -= 1
 
     async def _answer_all(self, call: Call) -> None:
         for _ in range(REQUESTS_MAX):
@@ -144,6 +153,19 @@ class Reflection:
         except DecodeError:
             call.abort(Code.INVALID_ARGUMENT, "the request is not a ServerReflectionRequest")
         await call.write(answer(self._catalogue, request).SerializeToString())
+
+
+def _whose(caller: Caller, call: Call) -> str:
+    """Returns whose share a stream takes: a customer's, however many tokens it has, else a caller's or an address's."""
+    if not caller.has_token:
+        return call.peer.address
+    return caller.name if caller.customer_id is None else f"customer {caller.customer_id}"
+
+
+def _none_left(_: str) -> _NoPlace:
+    return _NoPlace(
+        f"this server is serving {STREAMS_MAX} streams of reflection, or {STREAMS_OF_ONE_MAX} of yours; retry later"
+    )
 
 
 def answer(catalogue: Catalogue, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:

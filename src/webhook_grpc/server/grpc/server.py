@@ -13,6 +13,7 @@ from webhook.v1 import service_pb2
 
 from webhook_grpc.api.codes import Code
 from webhook_grpc.api.methods import METHODS
+from webhook_grpc.domain.access import ANONYMOUS, Caller
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.server.auth import CertificateNames
 from webhook_grpc.server.calls import Calls
@@ -59,8 +60,8 @@ class Server:
         handlers |= self._health.handlers()
         if reflection is not ReflectionAccess.NOBODY:
             listed = (SERVICE, HEALTH_SERVICE, *REFLECTION_SERVICES)
-            is_allowed = calls.is_known if reflection is ReflectionAccess.CALLERS else _everybody
-            handlers |= Reflection(Catalogue(listed, DESCRIBED), is_allowed).handlers()
+            caller_of = calls.known_caller if reflection is ReflectionAccess.CALLERS else _anybody
+            handlers |= Reflection(Catalogue(listed, DESCRIBED), caller_of).handlers()
         self._handlers = {path.encode("ascii"): beginnings.in_turn(handler) for path, handler in handlers.items()}
         self._unknown: Handler = beginnings.in_turn(_refuse_unknown)
         self._in_progress: dict[asyncio.Task[None], Call] = {}
@@ -130,5 +131,5 @@ async def _refuse_unknown(call: Call) -> None:
     call.abort(Code.UNIMPLEMENTED, "Method not found!")
 
 
-async def _everybody(_: Sequence[str | bytes], __: CertificateNames) -> bool:
-    return True
+async def _anybody(_: Sequence[str | bytes], __: CertificateNames) -> Caller:
+    return ANONYMOUS

@@ -66,8 +66,8 @@ class Origins:
     async def complete(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Adds to an answer that the page may read it. To be run before each answer is sent."""
         origin = request.headers.get("Origin")
-        if self._allowed:
-            response.headers["Vary"] = "Origin"
+        if self._allowed:  # beside what it depends on anyway: a cache between must not mix those up
+            response.headers["Vary"] = ", ".join(("Origin", *response.headers.getall("Vary", ())))
         if origin in self._allowed:
             response.headers["Access-Control-Allow-Origin"] = str(origin)
             response.headers["Access-Control-Expose-Headers"] = _SHOWN

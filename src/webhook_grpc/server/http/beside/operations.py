@@ -119,18 +119,19 @@ class Operations:
     async def _openapi(self, request: web.Request) -> web.Response:
         """Answers with the description of the API, and for those who may call it with the event types."""
         event_types: Sequence[EventType] = ()
-        if await self._calls.is_known(*credentials_of(request)):
+        if await self._calls.known_caller(*credentials_of(request)) is not None:
             with contextlib.suppress(WebhookError):  # the description of the API does not depend on the database
                 event_types = await self._event_types.catalogue()
         # Beside the loop: schemas of event types may be megabytes.
-        is_open = await self._calls.is_known(())
+        is_open = await self._calls.known_caller(()) is not None
         served = await asyncio.to_thread(_document, tuple(event_types), is_open=is_open)
         headers = {**_REVALIDATED, "ETag": f'W/"{served.etag}"'}  # weak: the same whether compressed or not
         if any(one.value in {served.etag, "*"} for one in request.if_none_match or ()):
             return web.Response(status=304, headers=headers)
-        response = web.Response(body=served.body, content_type="application/json", headers=headers)
-        response.enable_compression()
-        return response
+        if "gzip" in request.headers.get("Accept-Encoding", ""):
+            packed = {**headers, "Content-Encoding": "gzip"}
+            return web.Response(body=served.packed, content_type="application/json", headers=packed)
+        return web.Response(body=served.body, content_type="application/json", headers=headers)
 
 
 def _document(event_types: tuple[EventType, ...], *, is_open: bool) -> Served:
