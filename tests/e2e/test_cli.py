@@ -141,7 +141,8 @@ async def test_a_schema_that_does_not_fit_is_one_sentence(postgres: TestPostgres
     assert statements.count("ALTER FUNCTION ours.") == 6
     for statement in statements.split("; "):
         query(url, cast("LiteralString", statement))
-    assert check_schema(url, schema="ours").schema == "ours"
+    for options in ("", "-c quote_all_identifiers=on"):
+        assert check_schema(make_conninfo(url, options=options), schema="ours").schema == "ours"
     postgres.drop_database(f"webhook_test_cli_{worker_id}")
 
 

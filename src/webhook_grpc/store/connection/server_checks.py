@@ -42,7 +42,10 @@ SELECT_LOOKING_ELSEWHERE: Final = """
 SELECT format('%%I.%%I', n.nspname, p.proname), quote_ident(n.nspname)
 FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE n.nspname = %(schema)s AND p.proname = ANY(%(functions)s::text[])
-    AND NOT (format('search_path=%%I, pg_temp', n.nspname) = ANY(coalesce(p.proconfig, '{}')))
+    AND NOT EXISTS (
+        SELECT FROM unnest(p.proconfig) AS s(given)  -- quoted or not: quote_all_identifiers of who made it says
+        WHERE replace(s.given, '"', '') = replace(format('search_path=%%s, pg_temp', n.nspname), '"', '')
+    )
 ORDER BY p.proname
 """
 _FUNCTIONS_BOUND: Final = (
