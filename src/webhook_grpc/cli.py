@@ -41,6 +41,7 @@ from webhook_grpc.process.secret_keys import load_secret_keys
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked
+from webhook_grpc.store.connection.failures import sentence_of
 from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
@@ -378,7 +379,7 @@ def _explained_failures() -> Generator[None]:
         _say(f"webhook-grpc: {error}", err=True)
         sys.exit(1)
     except Unavailable as error:
-        _say(f"webhook-grpc: {error.message}", err=True)
+        _say(f"webhook-grpc: {sentence_of(error)}", err=True)
         sys.exit(1)
     except asyncio.CancelledError:
         sys.exit(1)

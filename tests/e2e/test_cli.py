@@ -11,7 +11,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString, cast
 
 import click
 import grpc
@@ -36,6 +36,7 @@ from webhook_grpc.domain.sealing import key_id_of, key_id_text
 from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.process.banner import URL
 from webhook_grpc.settings import decode_secret_key
+from webhook_grpc.store.schema.migrate import check_schema
 from webhook_grpc.store.schema.migration_files import migration_names
 
 
@@ -133,6 +134,15 @@ async def test_a_schema_that_does_not_fit_is_one_sentence(postgres: TestPostgres
     query(url, "INSERT INTO webhook_migrations VALUES ('9999-later.pre', 1, 1, 9999)")
     for command in ("serve", "migrate"):
         assert "run a newer version" in await one_sentence(command, WEBHOOK_DATABASE_URL=url)
+    query(url, "DELETE FROM webhook_migrations WHERE name = '9999-later.pre'")
+    query(url, "ALTER SCHEMA webhook_grpc RENAME TO ours")
+    line = await one_sentence("serve", WEBHOOK_DATABASE_URL=url, WEBHOOK_DATABASE_SCHEMA="ours")
+    _, statements = line.split("as their owner, run: ")
+    assert statements.count("ALTER FUNCTION ours.") == 6
+    for statement in statements.split("; "):
+        query(url, cast("LiteralString", statement))
+    for options in ("", "-c quote_all_identifiers=on"):
+        assert check_schema(make_conninfo(url, options=options), schema="ours").schema == "ours"
     postgres.drop_database(f"webhook_test_cli_{worker_id}")
 
 

@@ -39,6 +39,10 @@ HOSTILE = {
     "lock_timeout": "1",
     "idle_in_transaction_session_timeout": "300",
     "idle_session_timeout": "300",
+    "exit_on_error": "on",
+    "transform_null_equals": "on",
+    "quote_all_identifiers": "on",
+    "plan_cache_mode": "force_generic_plan",
 }
 
 

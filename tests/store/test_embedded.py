@@ -8,13 +8,20 @@ import pwd
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 from webhook_grpc.store.schema import embedded
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
+
+OF_POSTGRES = "pgserver" if os.geteuid() == 0 else None
+"""The user that Postgres runs as; None: the one of this process."""
 
 # The real start up to the point at which the user is there; the library knows the user by another name.
 PROGRAM = """
@@ -151,3 +158,98 @@ def test_making_the_user_is_tried_again_but_not_for_ever(
     with pytest.raises(EmbeddedPostgresError, match=sentence):
         EmbeddedPostgres(data_dir).start()
     assert library.calls == calls
+
+
+@contextmanager
+def started(directory: Path) -> Generator[EmbeddedPostgres]:
+    """Starts it, and sees that it answers."""
+    server = EmbeddedPostgres(directory)
+    with psycopg.connect(server.start()) as connection:
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def made() -> Generator[Path]:
+    """A data directory that was made after a start which was killed, by a login from elsewhere; nothing runs there."""
+    with tempfile.TemporaryDirectory(prefix="webhook-grpc-test-") as name, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LC_ALL", "xx_YY.UTF-8")
+        directory = Path(name)
+        (directory / "postgres.half").mkdir()
+        (directory / "postgres.half" / "PG_VERSION").write_text("18")
+        with started(directory):
+            pass
+        yield directory
+
+
+def test_a_locale_that_this_machine_lacks_and_what_a_killed_start_has_left_are_no_obstacle(made: Path) -> None:
+    assert (made / "postgres" / "PG_VERSION").exists()
+    assert not (made / "postgres.half").exists()
+
+
+def test_the_number_of_its_server_may_be_that_of_another_process_by_now(made: Path) -> None:
+    """As after the machine or the container was restarted. That process is neither waited for nor ended."""
+    with subprocess.Popen(["sleep", "600"], user=OF_POSTGRES) as stranger:
+        try:
+            data = made / "postgres"
+            left = f"{stranger.pid}\n{data}\n1700000000\n5432\n{data}\n"
+            (data / "postmaster.pid").write_text(f"{left}\n  5432001     {2**30}\nready   \n")
+            (data / ".s.PGSQL.5432.lock").write_text(left)
+            with started(made):
+                pass
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+
+
+@pytest.mark.parametrize("left", ["", "999999\n", "999999\n/somewhere\n1700000000\n5432\n"])
+def test_a_server_that_was_killed_while_it_wrote_its_number_is_started_again(made: Path, left: str) -> None:
+    (made / "postgres" / "postmaster.pid").write_text(left)
+    with started(made):
+        pass
+
+
+def test_a_start_that_fails_leaves_no_half_of_a_data_directory(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from webhook_grpc.store.schema.embedded_server import EmbeddedServer, UnusableData
+
+    def initialise(_: object, folder: Path) -> None:
+        (folder / "PG_VERSION").write_text("18")
+        raise UnusableData("no room")
+
+    monkeypatch.setattr(EmbeddedServer, "_initialise", initialise)
+    with pytest.raises(EmbeddedPostgresError, match=r"could not be started in .*: no room$"):
+        EmbeddedPostgres(data_dir).start()
+    assert not list((data_dir / "postgres").iterdir())
+
+
+def test_the_words_of_initdb_say_why_no_data_directory_can_be_made(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    monkeypatch.setattr("webhook_grpc.store.schema.embedded_server.SUPERUSER", "pg_mine")
+    with pytest.raises(EmbeddedPostgresError, match='superuser name "pg_mine" is disallowed'):
+        EmbeddedPostgres(data_dir).start()
+
+
+def test_a_data_directory_of_another_version_is_one_sentence(data_dir: Path) -> None:
+    (data_dir / "postgres").mkdir()
+    (data_dir / "postgres" / "PG_VERSION").write_text("15\n")
+    with pytest.raises(EmbeddedPostgresError, match="it was made by Postgres 15, and this is 18; take the data along"):
+        EmbeddedPostgres(data_dir).start()
+
+
+def test_the_last_words_of_a_server_that_does_not_start_are_said(data_dir: Path) -> None:
+    data = data_dir / "postgres"
+    data.mkdir(mode=0o700)
+    (data / "PG_VERSION").write_text("18")
+    (data / "postgresql.conf").touch()
+    (data / "log").write_text("FATAL:  of an earlier start\n")
+    for path in (data, *data.iterdir()):
+        path.chmod(0o777)
+        if OF_POSTGRES is not None:
+            shutil.chown(path, OF_POSTGRES)
+    with pytest.raises(EmbeddedPostgresError, match=r"has invalid permissions; its log is .*log$"):
+        EmbeddedPostgres(data_dir).start()

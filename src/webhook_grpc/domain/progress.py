@@ -145,6 +145,11 @@ class Work:
         self._failed(cause)
         self._begun_at = None
 
+    @property
+    def cause_now(self) -> Cause | None:
+        """Why it fails; None if its last try went well, however long ago, or none has failed yet."""
+        return self.cause if self._failing_since is not None else None
+
     # --- what is to be said of it ----------------------------------------------------------------------------------
 
     @property

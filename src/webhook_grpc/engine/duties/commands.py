@@ -73,8 +73,9 @@ class Commands:
         """Looks for commands until the task is cancelled, which cancels the tests in progress too."""
         async with asyncio.TaskGroup() as tests:
             while True:
-                with contextlib.suppress(Unavailable), watched(self._looking):
-                    await self._look(tests)
+                if self._shards.sendable:  # else nothing is tried, which says nothing of the database
+                    with contextlib.suppress(Unavailable), watched(self._looking):
+                        await self._look(tests)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll_seconds):
                         await self._wake.wait()

@@ -64,6 +64,8 @@ class Replays:
         """Attends to replays until the task is cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
+            if not self._shards.sendable:  # nothing is tried, which says nothing of the database
+                continue
             # Not timed: choosing among many events may take long. Each statement has its deadline.
             with contextlib.suppress(Unavailable), watched(self._carrying_on, is_timed=False):
                 await self._look()

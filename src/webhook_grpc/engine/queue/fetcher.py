@@ -5,6 +5,7 @@ Which rows to read for a lane: reading.py. What is done with a row that was foun
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -65,11 +66,10 @@ class Fetcher:
     async def run(self) -> None:
         """Looks for due deliveries until it is cancelled."""
         while True:
-            try:
-                with watched(self._looking):
+            more = False
+            if self._shards.sendable:  # else nothing is tried, which says nothing of the database
+                with contextlib.suppress(Unavailable), watched(self._looking):
                     more = await self._look()
-            except Unavailable:
-                more = False
             self._intake.start_soon()
             if not more:
                 await self._due_hints.wait(self._poll_seconds)

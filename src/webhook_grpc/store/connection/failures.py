@@ -124,6 +124,12 @@ def cause_of(error: BaseException) -> Cause:
     return Cause(text, sqlstate_of(cause), kind=_NUMBERS.sub("", text))
 
 
+def sentence_of(error: Unavailable) -> str:
+    """Returns what an operator is told: also what Postgres said, for it may answer and not be able to do something."""
+    cause = cause_of(error)
+    return error.message if cause.sqlstate is None else f"{error.message}: {cause.text} (SQLSTATE {cause.sqlstate})"
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Returns whether Postgres has no room left to write, on its disk or within its quota there."""
     if not isinstance(error, psycopg.Error):

@@ -37,6 +37,21 @@ _FUNCTIONS_NEEDED: Final = (
     "drop_partition(text,date)",
 )
 
+# Ours whose names lead to another schema than the one they are in: it was renamed, or they were copied there.
+SELECT_LOOKING_ELSEWHERE: Final = """
+SELECT format('%%I.%%I', n.nspname, p.proname), quote_ident(n.nspname)
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = %(schema)s AND p.proname = ANY(%(functions)s::text[])
+    AND NOT EXISTS (
+        SELECT FROM unnest(p.proconfig) AS s(given)  -- quoted or not: quote_all_identifiers of who made it says
+        WHERE replace(s.given, '"', '') = replace(format('search_path=%%s, pg_temp', n.nspname), '"', '')
+    )
+ORDER BY p.proname
+"""
+_FUNCTIONS_BOUND: Final = (
+    "publish_event", "make_partition", "detach_partition", "drop_partition", "analyse_table", "delete_audit_entries",
+)  # fmt: skip
+
 SELECT_BACKEND: Final = "SELECT pg_backend_pid()"
 
 _POOLER_ROUNDS: Final = 8
@@ -130,6 +145,18 @@ def check_may_keep_partitions(connection: Connection[Row], schema: str) -> None:
         raise UnsuitableServer(
             f"the role {role} may not make and drop daily partitions; connect as the role of `webhook-grpc migrate`, "
             f'or run as that: GRANT EXECUTE ON FUNCTION {names} TO "{role}" (all grants: docs/operations.md, Two roles)'
+        )
+
+
+def check_functions_look_here(connection: Connection[Row], schema: str) -> None:
+    """Raises UnsuitableServer if functions of ours work in another schema: they might drop the days of its tables."""
+    parameters = {"functions": list(_FUNCTIONS_BOUND), "schema": schema}
+    elsewhere = connection.execute(SELECT_LOOKING_ELSEWHERE, parameters).fetchall()
+    if elsewhere:
+        lines = (f"ALTER FUNCTION {name} SET search_path = {quoted}, pg_temp" for name, quoted in elsewhere)
+        raise UnsuitableServer(
+            f"functions in the schema {schema} look for our tables in another one, as after ALTER SCHEMA … RENAME; as "
+            f"their owner, run: {'; '.join(lines)}"
         )
 
 

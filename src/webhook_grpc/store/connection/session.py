@@ -57,7 +57,7 @@ SELECT set_config('synchronous_commit',
 
 # A plan that was made for a queue of ten rows must not be used for a million. The price is time for planning:
 # docs/decisions/0019-plans.md. Lists, which the pool runs, would pay more.
-_LOOPS: Final = {"plan_cache_mode": "force_custom_plan"}
+_PLANS_OF_LOOPS: Final = "force_custom_plan"
 
 # Settings that must have these values, whatever the role, the database or the cluster says.
 REQUIRED: Final[Mapping[str, str]] = {
@@ -73,6 +73,9 @@ REQUIRED: Final[Mapping[str, str]] = {
     "default_transaction_deferrable": "off",
     "idle_session_timeout": "0",
     "row_security": "off",  # an error rather than rows that are silently missing
+    "exit_on_error": "off",  # each lost race would cost a connection
+    "transform_null_equals": "off",
+    "quote_all_identifiers": "off",  # names are compared as quote_ident() gives them
 }
 
 
@@ -108,7 +111,7 @@ def session_parameters(
     lock_timeout_ms = str(max(1, int(statement_timeout_seconds * _LOCK_SHARE * 1000))) if is_bounded else "0"
     settings = {
         **REQUIRED,
-        **(_LOOPS if is_loop else {}),
+        "plan_cache_mode": _PLANS_OF_LOOPS if is_loop else "auto",
         "statement_timeout": timeout_ms,
         "lock_timeout": lock_timeout_ms,
         "idle_in_transaction_session_timeout": timeout_ms,

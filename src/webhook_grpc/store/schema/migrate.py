@@ -230,6 +230,7 @@ def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE, schema: str | N
                 f"the database's schema is too old (it lacks {', '.join(needed)}); run `webhook-grpc migrate` first"
             )
         server_checks.check_may_keep_partitions(connection, schema)
+        server_checks.check_functions_look_here(connection, schema)
         return Place(conninfo, schema, pooling, tuple(m.name for m in missing), tuple(sorted(applied.newer)))
 
 
