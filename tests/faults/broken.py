@@ -45,12 +45,15 @@ def no_fence() -> None:
 
     def settle_anyway(settle: Any) -> Any:
         async def settling(connection: Any, worker: Any, shards: Any, batch: Any) -> Any:
-            return await settle(connection, worker, {**remembered, **shards}, batch)
+            for shard, owned in remembered.items():
+                shards.setdefault(shard, owned)  # in place: the caller looks there for what is answered
+            return await settle(connection, worker, shards, batch)
 
         return settling
 
     rewrap(Ownership, "_lose", lose_but_remember)
     rewrap(settlement, "settle", settle_anyway)
+    rewrap(Settler, "_lost", lambda _: _nothing)  # also when it has noticed before the results came
     rewrap(Settler, "_still_ours", lambda _: _whole_batch)
 
 
@@ -205,6 +208,10 @@ ENGINES = {
 
 def _whole_batch(_: Settler, batch: list[Any], __: object) -> list[Any]:
     return batch
+
+
+def _nothing(_: Settler, __: object) -> list[Any]:
+    return []
 
 
 def _never(*_: object) -> bool:

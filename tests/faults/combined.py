@@ -18,11 +18,12 @@ _SECONDS: Final = 2.0  # of each fault
 
 # Each with the same webhooks and settings. What a fault excuses is bounded by its time, also beside others.
 _TOGETHER: Final = (
-    ("kill -9", "SIGTERM", "watchers resume"),
+    ("kill -9", "SIGTERM", "lease ended", "watchers resume"),
     ("Postgres crash", "backends terminated", "connections exhausted", "read-only"),
     ("network reset", "network latency", "commit answers lost"),
     ("network stalled", "network stalled beyond deadline", "Postgres stopped"),
     ("DNS slow", "DNS failing"),
+    ("clock steps", "failover to a clock behind", "clock back, kill -9"),  # ends with one process: it comes last
 )
 
 

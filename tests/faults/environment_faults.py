@@ -28,6 +28,7 @@ _HANGING_PLAN = (
     *_PROMPT_PLAN,
     EndpointPlan(3, address="127.0.0.3", in_flight_max=2, own_delays_seconds=(1.0,) * 5, timeout_seconds=1),
 )
+UNHEARD_PLAN = (*_HANGING_PLAN, _NAMED_PLAN[-1])
 _GREEDY_PLAN = tuple(EndpointPlan(1, address=f"127.0.0.{number}", in_flight_max=20) for number in (1, 2, 3, 4))
 _WRITE_SECONDS = 0.5
 _ENOUGH_TOLD = 350  # of 16 kB each: more than what lies between two ends of a stream
@@ -114,6 +115,12 @@ async def hang(round_: Round) -> None:
                 await asyncio.sleep(0.05)
         await round_.endpoints.behave({path: {}})
     await asyncio.sleep(0.5)
+
+
+async def unheard(round_: Round) -> None:
+    """The name of an endpoint is not found, and then another one stops answering: see `UNHEARD_PLAN`."""
+    await failing_names(round_)
+    await hang(round_)
 
 
 async def slow_watcher(round_: Round) -> None:

@@ -14,10 +14,12 @@ from tests.support.full import in_full
 from .broken import ENGINES
 from .database import DatabaseServer
 from .endpoints import EndpointPlan
+from .environment_faults import UNHEARD_PLAN, unheard
 from .groups import group
 from .harness import run_round
 from .scenario import Scenario
 from .scenarios import BY_NAME
+from .webhook_faults import pause
 
 pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(120)]
 
@@ -50,22 +52,32 @@ CASES = [
         ("no_stale_rows", "I3", BY_NAME["slow reads"]),
         ("careless", "I4", BY_NAME["poison"]),
         ("no_rate", "I6", _LIMITED),
-        ("deaf", "I8", BY_NAME["webhook switched off"]),
+        ("deaf", "I8", replace(BY_NAME["webhook switched off"], inject=pause)),
         ("no_fence", "I10", BY_NAME["SIGSTOP"]),
         ("skip_catch_up", "I13", BY_NAME["watchers resume"]),
         ("blames_receivers", "I18", BY_NAME["DNS failing"]),
         # nothing more ends in that time: a right engine gives up a request after a second, and repeats it after one
-        ("waits_for_ever", "I12", replace(BY_NAME["endpoint hangs"], drain_seconds_max=5.0)),
+        ("waits_for_ever", "I12", replace(BY_NAME["endpoint hangs"], drain_seconds_max=3.0)),
     )
 ]
 
 
-# None of these makes what another one of them is found by.
-_TOGETHER = ("impatient", "no_limit", "reformats")
+# Of one round. None of these makes what another one of them is found by, nor keeps the other from making it.
+_KILLED = replace(BY_NAME["kill -9"], reconnect_seconds=0.4, away_seconds=0.3)
+_PAUSED_PLAN = (*BY_NAME["webhook switched off"].plan, EndpointPlan(1, address="127.0.0.2", rate_limit=2))
+_PAUSED = replace(BY_NAME["slow reads"], inject=pause, plan=_PAUSED_PLAN)
+_UNHEARD = replace(BY_NAME["DNS failing"], inject=unheard, plan=UNHEARD_PLAN, drain_seconds_max=3.0)
+_TOGETHER = {
+    ("impatient", "no_limit", "reformats"): _QUIET,
+    ("acknowledge_before_commit", "skip_catch_up", "settle_before_send"): _KILLED,
+    ("no_stale_rows", "no_rate", "deaf"): _PAUSED,
+    ("blames_receivers", "waits_for_ever"): _UNHEARD,
+    ("no_fence",): BY_NAME["SIGSTOP"],
+    ("careless",): BY_NAME["poison"],
+}
 _APART = [[case] for case in CASES]
 _SOME_TOGETHER = [
-    [case for case in CASES if case[0] in _TOGETHER],
-    *([case] for case in CASES if case[0] not in _TOGETHER),
+    [case._replace(scenario=scenario) for case in CASES if case.name in names] for names, scenario in _TOGETHER.items()
 ]
 
 
@@ -92,3 +104,7 @@ async def test_the_checker_finds(cases: Sequence[Case], server: DatabaseServer) 
 
 def test_every_broken_engine_is_tried() -> None:
     assert {name for name, _, _ in CASES} == ENGINES.keys()
+    assert sorted(name for names in _TOGETHER for name in names) == sorted(ENGINES)
+    for names in _TOGETHER:
+        found_by = [case.invariant for case in CASES if case.name in names]
+        assert len(set(found_by)) == len(names), f"what finds one of {names} finds another"

@@ -19,11 +19,10 @@ from .scenarios import SCENARIOS
 from .stepped import SteppedServer
 
 pytestmark = [pytest.mark.slow(8), pytest.mark.timeout(120)]
-_USUAL = [
-    one for one in in_full(SCENARIOS, short=tuple(in_short())) if not (one.is_on_stepped_server or one.replicated)
-]
-_REPLICATED = [one for one in SCENARIOS if one.replicated]
-_STEPPED = [one for one in SCENARIOS if one.is_on_stepped_server]
+_ALL = in_full(SCENARIOS, short=tuple(in_short()))
+_USUAL = [one for one in _ALL if not (one.is_on_stepped_server or one.replicated)]
+_REPLICATED = [one for one in _ALL if one.replicated]
+_STEPPED = [one for one in _ALL if one.is_on_stepped_server]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,15 @@ async def switch_off(round_: Round) -> None:
             await asyncio.sleep(0.05)
 
 
+async def pause(round_: Round) -> None:
+    """Pauses a webhook under load, and resumes it: not what becomes of what was pending meanwhile."""
+    await round_.until_received(0, _ENOUGH)
+    with round_.fault("paused"):
+        await _switch(round_, 0, "paused")
+        await asyncio.sleep(slowness.lengthened(_REACTION_SECONDS + _WATCHED_SECONDS))
+        await _switch(round_, 0, "resumed")
+
+
 async def gone(round_: Round) -> None:
     """A receiver answers 410 under load: its webhook is disabled; it is resumed when the receiver is back."""
     webhook_id = round_.registered[0].webhook_id
