@@ -26,7 +26,7 @@ from webhook.v1.service_pb2 import (
 
 from tests.api.asking import OTHER_CUSTOMER, refusal, until
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, Service, ServiceFactory
+from tests.support.service import CUSTOMER, Service, ServiceFactory, seconds
 from webhook_grpc.domain.errors import NotFound
 from webhook_grpc.domain.ids import event_id_text, first_event_id
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def test_a_client_that_has_no_cursor_yet_may_send_an_empty_one(service: Service, receiver: Receiver) -> None:
     await service.create_webhook(receiver.url())
-    async with service.watching(cursor=b"") as watch:
+    async with service.watching(cursor=b"", heartbeat_interval=seconds(1)) as watch:
         assert (await watch.next_message()).cursor
         await service.publish()
         await watch.until_ended()

@@ -19,6 +19,7 @@ from tests.support.service import CUSTOMER, Service, ServiceFactory
 from .client import Http
 
 WATCH = f"/api/deliveries:watch?customer_id={CUSTOMER}"
+MANY = 1000  # answers of 16 kB each: several times what a connection takes that nobody reads
 
 
 @pytest.fixture
@@ -145,8 +146,8 @@ async def test_a_reader_that_stops_reading_is_dropped_and_may_resume_while_other
         head = await stuck.readuntil(b"\n\n")
         await reading.begun()
         for _ in range(4):
-            await service.publish_many(500)
-        told, _ = await reading.deliveries(2000)
+            await service.publish_many(MANY // 4)
+        told, _ = await reading.deliveries(MANY)
         async with slowness.timeout(60):
             while len(service.app._tail._subscriptions) > 1:  # pyright: ignore[reportPrivateUsage]
                 await asyncio.sleep(0.05)  # one that does not read hears nothing of being dropped
@@ -156,10 +157,10 @@ async def test_a_reader_that_stops_reading_is_dropped_and_may_resume_while_other
         whole = (head + rest).rpartition(b"\r\n\r\n")[2].decode(errors="replace")
         seen = set(re.findall(r'"delivery_id":"([^"]+)"', whole.rpartition("\n\n")[0]))
         last = re.findall(r"(?m)^id: (\S+)$", whole.rpartition("\n\n")[0])[-1]
-        assert len(seen) < 2000
+        assert len(seen) < MANY
         async with http.watch(WATCH, {"Last-Event-ID": last}) as resumed:
-            others, _ = await resumed.deliveries(2000 - len(seen))
-    assert len(told) == len(seen | {delivery["delivery_id"] for delivery in others}) == 2000
+            others, _ = await resumed.deliveries(MANY - len(seen))
+    assert len(told) == len(seen | {delivery["delivery_id"] for delivery in others}) == MANY
 
 
 async def small_reader(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

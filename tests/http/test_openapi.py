@@ -12,6 +12,7 @@ from typing import Any, cast
 import jsonschema_rs
 import pytest
 
+from tests.support import iris
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, ServiceFactory
 from webhook_grpc.api.methods import METHODS
@@ -36,6 +37,7 @@ in_one_process = pytest.mark.xdist_group("schemas")  # whose library takes more 
 
 def problems_of(described: Any) -> list[str]:
     """Returns what OpenAPI's own schema finds wrong."""
+    iris.install()
     from openapi_spec_validator import OpenAPIV31SpecValidator
 
     return [error.message for error in OpenAPIV31SpecValidator(described).iter_errors()]

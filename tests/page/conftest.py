@@ -7,6 +7,7 @@ a page; what a test has left in that is removed after it.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
@@ -17,6 +18,7 @@ from playwright.async_api import (
     ConsoleMessage,
     Error,
     Page,
+    Route,
     ViewportSize,
     async_playwright,
     expect,
@@ -92,7 +94,7 @@ class Tab:
             return
         await self._page.unroute_all(behavior="ignoreErrors")
         try:
-            await self._page.goto("about:blank")
+            await leave(self._page)
         except Error:  # the page asks before it is left
             await self._page.close()
             return
@@ -101,6 +103,25 @@ class Tab:
             media="null", color_scheme="null", reduced_motion="null", forced_colors="null", contrast="null"
         )
         assert "native code" in await self._page.evaluate("String(setTimeout)"), "take own_page for an own clock"
+
+
+async def leave(page: Page) -> None:
+    """Has a page show nothing, of the same origin and policy as before: the browser then keeps the page's process.
+
+    For about:blank it begins another, and one more for the next test: a fifth of the CPU time to open the page.
+    """
+    origin = re.match(r"https?://[^/]+", page.url)
+    if origin is None:
+        await page.goto("about:blank")
+        return
+
+    async def nothing(route: Route) -> None:
+        headers = {"Cross-Origin-Opener-Policy": "same-origin"}
+        await route.fulfill(body="", content_type="text/html", headers=headers)
+
+    await page.route(f"{origin[0]}/blank", nothing)  # its server may have stopped
+    await page.goto(f"{origin[0]}/blank")
+    await page.unroute(f"{origin[0]}/blank", nothing)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support.distribution import DistributionPostgres
 from tests.support.full import in_full
-from tests.support.plans import Plan, explained
+from tests.support.plans import Asked, Plan, explained
 from tests.support.postgres import TestPostgres
 from tests.support.store import AUDIT, new_event, new_event_id, options, succeeded, to_retry
 from webhook_grpc.domain.command import Command, Kind
@@ -390,6 +390,11 @@ def problems(filled: Filled) -> dict[str, str]:
     """Every statement that did too much, with the belief and the mode in which it did."""
     found: dict[str, str] = {}
     with psycopg.connect(filled.url) as connection:
+        asked = {
+            (name, count): Asked.of(case.statement, case.parameters(filled, count), connection)
+            for name, case in CASES.items()
+            for count in case.sizes
+        }
         for belief, statements in BELIEFS.items():
             connection.execute(OURS)
             for statement in statements:
@@ -404,7 +409,7 @@ def problems(filled: Filled) -> dict[str, str]:
                         and filled.webhook_count == 1
                     )
                     for count in () if is_excepted else case.sizes:
-                        plan = explained(connection, case.statement, case.parameters(filled, count))
+                        plan = explained(connection, asked[name, count])
                         if problem := excess(case, plan, count):
                             found[f"{name} of {count}, {belief}, {mode}"] = problem
             connection.rollback()

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, LiteralString, cast
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -56,20 +56,32 @@ def _touched(node: Node) -> float:
     return node["Actual Loops"] * (node["Actual Rows"] + sum(node.get(name, 0) for name in _LOST))
 
 
-def explained(connection: psycopg.Connection[Any], statement: str, parameters: Mapping[str, object]) -> Plan:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A statement with its values, as text: large values cost more to write than the statement to run."""
+
+    prepare: str
+    explain: str
+
+    @classmethod
+    def of(cls, statement: str, parameters: Mapping[str, object], connection: psycopg.Connection[Any]) -> Asked:
+        """Writes a statement as one that is prepared, and its values as a call of that."""
+        names = list(dict.fromkeys(re.findall(r"%\((\w+)\)[bs]", statement)))
+        numbered = re.sub(r"%\((\w+)\)[bs]", lambda match: f"${names.index(match[1]) + 1}", statement)
+        values = sql.SQL(", ").join(_literal(parameters[name]) for name in names)
+        arguments = sql.SQL("({})").format(values) if names else sql.SQL("")
+        explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE explained{}").format(arguments)
+        return cls(f"PREPARE explained AS {numbered.replace('%%', '%')}", explain.as_string(connection))
+
+
+def explained(connection: psycopg.Connection[Any], asked: Asked) -> Plan:
     """Runs a prepared statement and takes back what it did. Needs an open transaction.
 
     Whether the plan is custom or generic is up to `plan_cache_mode`.
     """
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)[bs]", statement)))
-    numbered = re.sub(r"%\((\w+)\)[bs]", lambda match: f"${names.index(match[1]) + 1}", statement).replace("%%", "%")
-    prepared = sql.SQL("PREPARE explained AS {}").format(sql.SQL(cast("LiteralString", numbered)))
-    values = sql.SQL(", ").join(_literal(parameters[name]) for name in names)
-    arguments = sql.SQL("({})").format(values) if names else sql.SQL("")
     connection.execute("SAVEPOINT before")
-    connection.execute(prepared)
-    explain = sql.SQL("EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) EXECUTE explained{}").format(arguments)
-    [([plan],)] = connection.execute(explain).fetchall()
+    connection.execute(asked.prepare.encode())
+    [([plan],)] = connection.execute(asked.explain.encode()).fetchall()
     connection.execute("ROLLBACK TO before")
     connection.execute("DEALLOCATE explained")
     return Plan(plan["Plan"], "JIT" in plan)

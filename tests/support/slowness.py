@@ -31,7 +31,7 @@ RATIO_MAX: Final = 10.0  # a machine that is slower fails rather than takes a da
 _VARIABLE: Final = "WEBHOOK_TEST_PACE"
 _UNITS: Final = 40  # without a pause, which the scheduler would reward: about a third of a second
 _UNITS_AGAIN: Final = 12
-_AGAIN_SECONDS: Final = 15.0  # a shorter while ago is now
+_AGAIN_SECONDS: Final = 30.0  # a shorter while ago is now
 _START_TRIES: Final = 3
 _ROUNDS: Final = 1500
 

@@ -69,9 +69,9 @@ class Hostile:
     memory_bytes_max: int = 30 * 2**20
 
     @property
-    def lasts(self) -> bool:
-        """Whether a request may last until its deadline, because the receiver is silent or drips."""
-        return TIMEOUT in self.ends or "drip" in self.description
+    def drips(self) -> bool:
+        """Whether its answer comes drop by drop, until the deadline."""
+        return "drip" in self.description
 
 
 def says(*pieces: bytes, then: Behaviour = close) -> Behaviour:

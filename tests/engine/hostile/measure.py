@@ -25,10 +25,11 @@ from webhook_grpc.domain.model import AttemptResult
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
-from .catalogue import Hostile
+from .catalogue import TIMEOUT, Hostile
 from .farm import HOST, Farm
 
-TIMEOUT_SECONDS: Final = 1.0  # of a request that lasts until its deadline
+SILENT_SECONDS: Final = 0.4  # of a request that may end at its deadline, however late: only the wait is longer then
+DRIPPING_SECONDS: Final = 1.0  # of one whose answer begins in time and lasts until its deadline
 PATIENT_SECONDS: Final = 10.0  # of one that is answered: on a busy machine perhaps late
 BODY_BYTES_MAX: Final = 16_384
 LOCAL: Final = EgressPolicy(allow_http=True, allowed_networks=(ipaddress.IPv4Network("127.0.0.0/8"),))
@@ -42,6 +43,7 @@ class Measured:
 
     result: AttemptResult
     seconds: float  # of the slowest request, while the loop was free for others
+    seconds_given: float  # its timeout, on a machine that is not slow
     overdue_seconds: float  # by which it was longer than its timeout
     cpu_seconds: float
     memory_bytes: int  # by which the process grew at its largest
@@ -100,7 +102,7 @@ async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> 
         LOCAL, DatabaseClock(), Random(), SendLimits(BODY_BYTES_MAX), resolver=Leading([HOST]), ssl_context=ssl_context
     )
     sender.open()
-    timeout_seconds = slowness.scaled(TIMEOUT_SECONDS if hostile.lasts else PATIENT_SECONDS)
+    timeout_seconds = slowness.scaled(_seconds_given(hostile))
     body = (b'{"event":"%s"}' % hostile.name.encode()).ljust(hostile.request_bytes)
     seconds: list[float] = []
     results: list[AttemptResult] = []
@@ -119,6 +121,7 @@ async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> 
     return Measured(
         result=results[-1],
         seconds=max(seconds),
+        seconds_given=_seconds_given(hostile),
         overdue_seconds=max(seconds) - timeout_seconds,
         cpu_seconds=cpu_seconds,
         memory_bytes=ticker.memory_bytes - ticker.memory_bytes_at_start,
@@ -127,6 +130,12 @@ async def measure(farm: Farm, hostile: Hostile, ssl_context: ssl.SSLContext) -> 
         good_body=body[:1000],
         sockets_left=await _sockets_left(farm.ports[hostile.name]),
     )
+
+
+def _seconds_given(hostile: Hostile) -> float:
+    if TIMEOUT in hostile.ends:
+        return SILENT_SECONDS
+    return DRIPPING_SECONDS if hostile.drips else PATIENT_SECONDS
 
 
 async def _sockets_left(port: int) -> int:
