@@ -145,7 +145,7 @@ class Tail:
     def __init__(
         self, connection: LoopConnection, poll_seconds: float, buffer_changes_max: int, turns: LoopTurns
     ) -> None:
-        # Each look reads few changes of 64 shards: to plan it took Postgres nearly as long as to run it.
+        # To plan a look takes Postgres as long as to run it; with the partitions of a month ten times as long.
         self._queries = KeptPlans(connection)
         self._following = connection.progress.work("follow the log", Service.WEBHOOKS)
         self._poll_seconds = poll_seconds
