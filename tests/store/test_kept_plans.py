@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
+from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.store import new_event, new_webhook, new_worker, options, pending, publish, succeeded
+from webhook_grpc.hub.log.tail import Tail
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.connection.plans import SMALL
 from webhook_grpc.store.connection.session import Pooling
 from webhook_grpc.store.db import Database, LoopConnection
@@ -37,6 +41,23 @@ async def test_one_event_is_stored_and_settled_by_kept_plans(
         (webhook_id, "succeeded", ROUNDS)
     ]
     await settling.close()
+
+
+async def test_a_log_that_is_watched_is_read_by_a_kept_plan(database: Database) -> None:
+    connection = LoopConnection(database.options, "tail")
+    tail = Tail(connection, poll_seconds=0.01, buffer_changes_max=100, turns=LoopTurns())
+    reading = asyncio.create_task(tail.run(), name="tail")
+    found: list[tuple[int, int]] = []
+    async with tail.subscribe("somebody"), slowness.timeout(20):
+        while not found or sum(found[0]) < 3:  # of looks that find nothing
+            await asyncio.sleep(0.01)
+            found = await connection.rows(PLANS, ["AS k.shard, after, until"], keeps_plan=True)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    await connection.close()
+    [(generic, custom)] = found
+    assert generic >= 3
+    assert custom == 0
 
 
 async def test_a_large_batch_is_planned_for_what_it_is(database: Database, connection: LoopConnection) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webhook.v1 import service_pb2 as pb
 from webhook.v1.event_pb2 import Event
+from webhook.v1.webhook_pb2 import Webhook
 
 from webhook_grpc.api.messages import wire
 from webhook_grpc.domain.errors import InvalidArgument
@@ -54,6 +55,28 @@ async def test_a_message_of_millions_of_parts_is_refused_before_anything_of_it_i
     assert await reason_of(event_with(attributes), pb.PublishEventRequest) == "TOO_MANY_PARTS"
     assert await reason_of(mask, pb.UpdateWebhookRequest) == "TOO_MANY_PARTS"
     assert await reason_of(batch, pb.BatchPublishEventsRequest) == "TOO_MANY_PARTS"
+
+
+@pytest.mark.parametrize(("paths", "is_refused"), [(999, False), (1000, True)])
+async def test_a_field_may_have_a_thousand_parts_itself_included(paths: int, *, is_refused: bool) -> None:
+    """Each of two bytes: so a field that is too small for too many parts need not be counted."""
+    mask = field(number_of(pb.UpdateWebhookRequest, "update_mask"), field(1, b"") * paths)
+    raw = pb.UpdateWebhookRequest(webhook=Webhook(url="x" * 20_000)).SerializeToString() + mask
+
+    if is_refused:
+        assert await reason_of(raw, pb.UpdateWebhookRequest) == "TOO_MANY_PARTS"
+    else:
+        assert len((await wire.parse(raw, pb.UpdateWebhookRequest)).update_mask.paths) == paths
+
+
+def test_small_fields_are_read_together_up_to_the_size_of_a_small_message() -> None:
+    """Whatever they hold: here each has 800 parts."""
+    item = event_with(b"".join(field(number_of(Event, "attributes"), b"") for _ in range(790)))
+    raw = field(number_of(pb.BatchPublishEventsRequest, "requests"), item) * 100
+    pieces = list(wire._pieces(raw, pb.BatchPublishEventsRequest.DESCRIPTOR))  # pyright: ignore[reportPrivateUsage]
+
+    assert b"".join(pieces) == raw
+    assert wire.SMALL_BYTES / 2 < min(map(len, pieces[:-1])) <= max(map(len, pieces)) <= wire.SMALL_BYTES
 
 
 @pytest.mark.parametrize("value", [b"\x08\x00", b"", b"\x1a\x00"])

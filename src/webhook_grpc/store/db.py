@@ -426,6 +426,17 @@ class LoopConnection:
             await connection.close()
 
 
+class KeptPlans:
+    """Runs the statements of a loop with plans that are kept for a second: those that read few rows under any plan."""
+
+    def __init__(self, connection: LoopConnection) -> None:
+        self._connection = connection
+
+    async def rows(self, statement: LiteralString, params: Params = None) -> list[Row]:
+        """Runs one statement and returns its rows, as `LoopConnection.rows`."""
+        return await self._connection.rows(statement, params, keeps_plan=True)
+
+
 async def run(connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
     """Runs one statement on a connection and returns its rows, none if it gives none."""
     cursor = await connection.execute(statement, params)

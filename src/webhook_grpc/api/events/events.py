@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import uuid_utils
@@ -74,7 +74,7 @@ class EventMethods:
         [fate] = await self._publish(Batch([await self._read_in_turn(request, 0, call)]), call)
         match fate:
             case Answered(published):
-                return _published_message(published)
+                return service_pb2.PublishEventResponse(**_published_fields(published))
             case Refused(error):
                 raise error
 
@@ -96,7 +96,8 @@ class EventMethods:
         for begin in range(0, len(fates), RESULTS_AT_ONCE):
             if begin:
                 await self._turns.wait(customer_id or call.caller.name)
-            response.results.extend(map(_result_message, fates[begin : begin + RESULTS_AT_ONCE]))
+            for fate in fates[begin : begin + RESULTS_AT_ONCE]:
+                response.results.add(**_result_fields(fate))
         return response
 
     async def get(self, request: service_pb2.GetEventRequest, call: Call) -> event_pb2.Event:
@@ -191,21 +192,23 @@ def _event_key(event_id: int | bytes) -> UUID:
     return UUID(bytes=event_id)
 
 
-def _published_message(published: Published) -> service_pb2.PublishEventResponse:
-    return service_pb2.PublishEventResponse(
-        event_id=event_id_text(published.event_id),
-        delivery_count=published.delivery_count,
-        duplicate=published.duplicate,
-        create_time=times.timestamp(published.create_time),
-    )
+def _published_fields(published: Published) -> Any:
+    """Returns the fields of a PublishEventResponse: what a message that holds it takes as well, and need not copy."""
+    return {
+        "event_id": event_id_text(published.event_id),
+        "delivery_count": published.delivery_count,
+        "duplicate": published.duplicate,
+        "create_time": times.time_fields(published.create_time),
+    }
 
 
-def _result_message(fate: Answered | Refused) -> service_pb2.BatchPublishResult:
+def _result_fields(fate: Answered | Refused) -> Any:
+    """Returns the fields of a BatchPublishResult."""
     match fate:
         case Answered(published):
-            return service_pb2.BatchPublishResult(published=_published_message(published))
+            return {"published": _published_fields(published)}
         case Refused(WebhookError() as error):
-            return service_pb2.BatchPublishResult(error=_error_message(error))
+            return {"error": _error_message(error)}
         case Refused(error):
             raise error
 

@@ -23,7 +23,7 @@ from webhook_grpc.domain.ids import INT64_MAX, SHARD_COUNT
 from webhook_grpc.domain.progress import Service
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.connection.failures import watched
-from webhook_grpc.store.db import LoopConnection
+from webhook_grpc.store.db import KeptPlans, LoopConnection
 from webhook_grpc.store.log import feed
 
 from .batches import Batch
@@ -145,7 +145,8 @@ class Tail:
     def __init__(
         self, connection: LoopConnection, poll_seconds: float, buffer_changes_max: int, turns: LoopTurns
     ) -> None:
-        self._connection = connection
+        # To plan a look takes Postgres as long as to run it; with the partitions of a month ten times as long.
+        self._queries = KeptPlans(connection)
         self._following = connection.progress.work("follow the log", Service.WEBHOOKS)
         self._poll_seconds = poll_seconds
         self._buffer_changes_max = buffer_changes_max
@@ -220,15 +221,15 @@ class Tail:
     async def _current_position(self) -> Position:
         async with self._starting:
             if self._position is None:
-                self._log, self._looked_at = await feed.incarnation(self._connection), time.monotonic()
-                position, read_at = await feed.end_position(self._connection)
+                self._log, self._looked_at = await feed.incarnation(self._queries), time.monotonic()
+                position, read_at = await feed.end_position(self._queries)
                 self._has_read(read_at)
                 self._position = position
             return self._position
 
     async def _look(self) -> None:
         """Lets all watchers go if the log has got another name, and begins at the end of that log."""
-        log, self._looked_at = await feed.incarnation(self._connection), time.monotonic()
+        log, self._looked_at = await feed.incarnation(self._queries), time.monotonic()
         if log != self._log:
             self._position = None
             for subscription in self._subscriptions:
@@ -238,7 +239,7 @@ class Tail:
         if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
             await self._look()
         position = await self._current_position()
-        changes = await feed.read(self._connection, position, _NO_END, self._read_at)
+        changes = await feed.read(self._queries, position, _NO_END, self._read_at)
         if not changes:
             return False
         batch = Batch(position, changes, feed.advanced(position, changes))
