@@ -23,7 +23,6 @@ _TOGETHER: Final = (
     ("network reset", "network latency", "commit answers lost"),
     ("network stalled", "network stalled beyond deadline", "Postgres stopped"),
     ("DNS slow", "DNS failing"),
-    ("clock steps", "failover to a clock behind", "clock back, kill -9"),  # ends with one process: it comes last
 )
 
 
