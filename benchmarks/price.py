@@ -182,7 +182,7 @@ async def limits() -> float:
     for _ in range(CALLS):
         with shares.place() as place:
             rates.take_of_token(caller)
-            place.take_of_token(caller)
+            place.take_of_caller(caller)
             rates.take_of_customer(1)
             place.take_of_customer(1)
             turns.take()
