@@ -51,6 +51,9 @@ class Transport:
 
     abort = close
 
+    def is_closing(self) -> bool:
+        return not self.is_open
+
     def pause_reading(self) -> None:
         pass
 
@@ -237,9 +240,10 @@ async def test_a_client_that_resets_without_end_is_ended(client: Client) -> None
         frames.window_update(0, 1),
         frame(cast("Kind", 99), 0, 0),
         frame(Kind.DATA, 0, 1),
+        frame(Kind.DATA, 0, 1, b"x"),
         frame(Kind.GOAWAY, 0, 0, bytes(8)),
     ],
-    ids=["pings", "settings", "priorities", "small windows", "unknown", "empty data", "goaways"],
+    ids=["pings", "settings", "priorities", "small windows", "unknown", "empty data", "crumbs", "goaways"],
 )
 async def test_frames_that_bring_nothing_end_the_connection_when_there_are_too_many(
     client: Client, empty: bytes
@@ -249,6 +253,15 @@ async def test_frames_that_bring_nothing_end_the_connection_when_there_are_too_m
     assert client.transport.is_open
     client.send(empty * 20)
     assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+
+
+async def test_whoever_is_sent_much_may_answer_with_as_many_pings_and_windows() -> None:
+    client = Client().begin(INITIAL_WINDOW_SIZE=1_000_000)
+    client.call(1)
+    for _ in range(3 * EMPTY_FRAMES.at_once):
+        await client.streams[0].send(b"x")
+        client.send(frame(Kind.PING, 0, 0, bytes(8)) + frames.window_update(1, 1))
+    assert client.transport.is_open
 
 
 async def test_a_header_block_has_a_bound_in_bytes_and_in_frames(client: Client) -> None:

@@ -18,7 +18,7 @@ class BudgetLimits:
 # Streams that the client resets: a client whose calls have short deadlines resets some (CVE-2023-44487).
 RESETS: Final = BudgetLimits(at_once=1000, each_second=200)
 # Frames that ask for an answer or bring nothing: pings, settings, empty data, small windows, unknown kinds.
-# (A client of Go sends a ping with each read of data, to learn how far away the server is.)
+# (A client of Go sends a ping with each read of data, to learn how far away the server is: see `give`.)
 EMPTY_FRAMES: Final = BudgetLimits(at_once=10_000, each_second=1000)
 
 
@@ -31,6 +31,10 @@ class Budget:
         self._limits = limits
         self._left = float(limits.at_once)
         self._at = now
+
+    def give(self, count: int) -> None:
+        """Gives some back: for what is sent to the client, which may answer it."""
+        self._left = min(self._limits.at_once, self._left + count)
 
     def take(self, now: float) -> bool:
         """Takes one. Returns whether there was one."""

@@ -49,6 +49,8 @@ TURN_SECONDS: Final = 0.002  # and for so long: header blocks can be large
 CONNECTION_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
 LIST_BYTES_ADVISED: Final = 16 * 1024  # of header fields: what clients are told
 SMALL_WINDOW_BYTES: Final = 1024  # an update of less brings nothing
+SMALL_DATA_BYTES: Final = 64  # data of less neither, but the last
+ANSWERED_BY: Final = 2  # frames that bring nothing, and that a client may send for each of data: a window, a ping
 BUFFERED_BYTES_MAX: Final = 64 * 1024  # that the client has not taken, before sending waits
 UNTAKEN_SECONDS_MAX: Final = 10.0  # that an answer may wait without a byte of it being taken
 CONTROL_BYTES_MAX: Final = 1024 * 1024  # the same, of what does not wait: answers to pings and settings
@@ -179,10 +181,9 @@ class Connection(asyncio.Protocol):
         except ConnectionEnds as ends:
             self.close(ends.reason, str(ends))
         if self._is_looking:
-            self.transport.pause_reading()
             self._loop.call_soon(self._look_at_frames)
-        elif was_looking and self._ended_at is None:
-            self.transport.resume_reading()
+        if was_looking is not self._is_looking and not self.transport.is_closing():
+            (self.transport.pause_reading if self._is_looking else self.transport.resume_reading)()
 
     def _take_frames(self) -> bool:
         """Takes the frames that have come. Returns whether there are more than may be taken at once."""
@@ -236,7 +237,7 @@ class Connection(asyncio.Protocol):
             self._count_reset()
             stream.reset(Reason.STREAM_CLOSED)
             return
-        if not data and not is_last:
+        if len(data) < SMALL_DATA_BYTES and not is_last:
             self._count_empty()
         stream.received(data, len(payload), is_last=is_last)
         if self._kept.size_bytes > self._bounds.kept_bytes_max and not stream.is_read:
@@ -430,13 +431,18 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Sends frames, whether the client takes them or not: up to CONTROL_BYTES_MAX."""
-        if self._ended_at is not None:
+        if self._ended_at is not None or self.transport.is_closing():
             return
         self.transport.write(data)
         if self.is_clogged and self.transport.get_write_buffer_size() > CONTROL_BYTES_MAX:
             log.debug("a client that takes nothing was dropped")
             self._ended_at = self._loop.time()
             self.transport.abort()
+
+    def take_window(self, size_bytes: int) -> None:
+        """Counts data that is sent."""
+        self.send_window -= size_bytes
+        self._empty.give(ANSWERED_BY)
 
     def line_up(self, stream: Stream) -> None:
         """Lets a stream that has something to send send it when its turn comes."""

@@ -28,7 +28,10 @@ READ_BYTES_AHEAD: Final = 1024 * 1024  # a client may send so much of what is wa
 class Way(Protocol):
     """What a stream needs of its connection."""
 
-    send_window: int
+    @property
+    def send_window(self) -> int:
+        """Returns how many bytes of data may be sent in all streams."""
+        ...
 
     @property
     def is_clogged(self) -> bool:
@@ -37,6 +40,10 @@ class Way(Protocol):
 
     def write(self, data: bytes) -> None:
         """Sends frames."""
+        ...
+
+    def take_window(self, size_bytes: int) -> None:
+        """Counts data that is sent."""
         ...
 
     def line_up(self, stream: Stream) -> None:
@@ -94,7 +101,7 @@ class Stream:
         self.is_open = True
         self.send_window = send_window
         self._receive_window = WINDOW_BYTES
-        self._received = b""
+        self._received = bytearray()
         self._waiter: asyncio.Future[None] | None = None
         self._unsent = memoryview(b"")
         self._trailers: bytes | None = None
@@ -124,7 +131,7 @@ class Stream:
             raise ConnectionEnds(Reason.FLOW_CONTROL_ERROR, "more was sent than the window of a stream allows")
         self._receive_window -= window_bytes
         if data:
-            self._received = self._received + data if self._received else data
+            self._received += data
             self._way.kept(len(data))
         self.has_all = is_last
         self._wake()
@@ -140,7 +147,8 @@ class Stream:
                 await self._waiter
             finally:
                 self._waiter = None
-        taken, self._received = self._received[:size], self._received[size:]
+        taken = bytes(self._received[:size])
+        del self._received[:size]
         self._way.kept(-len(taken))
         return taken
 
@@ -204,6 +212,10 @@ class Stream:
             raise StreamEnded
 
     def _offer(self, data: bytes) -> None:
+        if not self._unsent and self._trailers is None and not self._way.is_clogged and len(data) <= self._allowed():
+            self._take(len(data))
+            self._way.write(frame(Kind.DATA, 0, self.stream_id, data))
+            return
         self._unsent = memoryview(bytes(self._unsent) + data if self._unsent else data)
         self._way.line_up(self)
         self._way.send_waiting()
@@ -240,7 +252,7 @@ class Stream:
 
     def _take(self, size: int) -> None:
         self.send_window -= size
-        self._way.send_window -= size
+        self._way.take_window(size)
 
     def add_window(self, increment: int) -> bool:
         """Lets so much more be sent. Returns whether a window may be so large."""
@@ -262,7 +274,7 @@ class Stream:
             return
         self.is_open = False
         self._way.kept(-len(self._received))
-        self._received = b""
+        self._received.clear()
         self._wake()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
