@@ -213,9 +213,7 @@ class _Process:
 
 def _run(process: _Process) -> None:
     pause_collection()
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")  # we only ever fork to exec
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it has to say comes as exceptions too
-    # imported late: the other commands need neither gRPC nor an event loop
+    # imported late: the other commands need no event loop
     import uvloop
 
     from webhook_grpc.engine.receivers.keys import KeysMissing

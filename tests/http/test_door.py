@@ -22,8 +22,8 @@ from tests.support import slowness
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api.methods import METHODS
-from webhook_grpc.app import LoopEnded
 from webhook_grpc.server.http import connection as connection_module
+from webhook_grpc.server.http.address import listening as listening_module
 from webhook_grpc.server.http.address.listening import HttpAddressInUse
 from webhook_grpc.server.http.connection import REQUESTS_AHEAD_MAX
 from webhook_grpc.server.http.routes import PREFIXES, routes_of
@@ -244,16 +244,24 @@ async def test_a_service_stops_while_its_door_is_loaded(services: ServiceFactory
     writer.close()
 
 
-async def test_a_door_that_cannot_be_loaded_ends_the_process(services: ServiceFactory) -> None:
+async def test_a_door_that_cannot_be_loaded_is_loaded_for_who_comes_next(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As during an upgrade in place, when the files are of two versions; nothing else ends for that."""
+    monkeypatch.setattr(listening_module, "_PAUSE_SECONDS", 0.01)
     service = await services.start(http_address="127.0.0.1:0")
-    _door(service)._load = lambda: importlib.import_module("webhook_grpc.nothing")
-    _, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
+    door, load = _door(service), _door(service)._load
+    door._load = lambda: importlib.import_module("webhook_grpc.nothing")
     with capture_logs() as lines:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
         async with slowness.timeout(20):
-            with pytest.raises(LoopEnded, match="HTTP"):
-                await service.app.failed()
-    assert "HTTP can't be served" in [line["event"] for line in lines]
+            assert await ended(reader)
+    assert "HTTP can't be served; the next connection tries again" in [line["event"] for line in lines]
     writer.close()
+    await service.publish()
+    door._load = load
+    async with Http(service) as http:
+        assert (await http.call("GET", "/readyz")).status == 200
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -210,6 +211,40 @@ def test_a_server_that_was_killed_while_it_wrote_its_number_is_started_again(mad
     (made / "postgres" / "postmaster.pid").write_text(left)
     with started(made):
         pass
+
+
+def test_a_server_that_answers_is_left_alone_though_its_number_is_not_of_this_machine(made: Path) -> None:
+    """As where another container has the same folder: what keeps two servers out of it must not be overwritten."""
+    data = made / "postgres"
+    left = f"999999\n{data}\n1700000000\n5432\n{data}\n"
+    (data / "postmaster.pid").write_text(left)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(data / ".s.PGSQL.5432"))
+        other.listen()
+        with pytest.raises(EmbeddedPostgresError, match="another Postgres answers in it"):
+            EmbeddedPostgres(made).start()
+    assert (data / "postmaster.pid").read_text() == left
+    (data / ".s.PGSQL.5432").unlink()
+
+
+def test_no_link_is_followed_when_a_number_is_replaced(made: Path) -> None:
+    """Others may write to the folder of the socket."""
+    victim = made / "victim"
+    victim.write_text("first\nsecond\n")
+    link = made / "postgres" / ".s.PGSQL.5432.lock"
+    link.symlink_to(victim)
+    with pytest.raises(EmbeddedPostgresError, match="bogus data in lock file"):
+        EmbeddedPostgres(made).start()
+    link.unlink()
+    assert victim.read_text() == "first\nsecond\n"
+
+
+def test_the_data_directory_may_be_a_link(data_dir: Path) -> None:
+    elsewhere = data_dir / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    (data_dir / "postgres").symlink_to(elsewhere)
+    with started(data_dir):
+        assert (elsewhere / "PG_VERSION").exists()
 
 
 def test_a_start_that_fails_leaves_no_half_of_a_data_directory(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import ssl
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -164,3 +169,35 @@ async def test_files_that_are_put_back_are_right_again(authority: Authority, sec
     secret.swap(*first)
     await certificates.look()
     assert not certificates.is_refused
+
+
+def shaken(server: ssl.SSLContext, client: ssl.SSLContext) -> None:
+    """Makes a handshake in memory. Raises ssl.SSLError."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        server.wrap_bio(to_server, to_client, server_side=True),
+        client.wrap_bio(to_client, to_server, server_hostname="localhost"),
+    ]
+    for _ in range(4):
+        for side in sides:
+            with contextlib.suppress(ssl.SSLWantReadError):
+                side.do_handshake()
+    assert sides[0].getpeercert()
+
+
+def test_an_authority_below_another_one_is_enough_for_clients(
+    authority: Authority, secret: MountedSecret, tmp_path: Path
+) -> None:
+    """As where an installation has an issuing authority of its own, and its root is elsewhere."""
+    issuing = trustme.CA().create_child_ca()
+    issuing.cert_pem.write_to_path(tmp_path / "issuing.crt")
+    files = replace(files_of(secret), grpc_client_ca=tmp_path / "issuing.crt", http_client_ca=tmp_path / "issuing.crt")
+    material = read_material(files, NOW)
+    client = authority.context()
+    cast("Any", issuing.issue_cert("client.example")).configure_cert(client)
+
+    shaken(material.grpc_context, client)
+    shaken(material.http_context, client)
+    cast("Any", trustme.CA().issue_cert("client.example")).configure_cert(client)
+    with pytest.raises(ssl.SSLError):
+        shaken(material.grpc_context, client)

@@ -26,6 +26,7 @@ OTHERS = {
     "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC",  # systemd's variables
     "NOT_OWNER",  # stands in the log only
     "OUTPUT_ONLY",  # of protos
+    "LC_ALL",  # a variable of the environment
 }  # fmt: skip
 KINDS = {kind.__name__: kind for kind in CODES} | {"field_invalid": errors.InvalidArgument}
 

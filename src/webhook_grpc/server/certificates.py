@@ -198,6 +198,7 @@ def _context(files: TlsFiles, client_ca: bytes | None, protocol: str) -> ssl.SSL
     context.set_ciphers(_CIPHERS)
     context.set_alpn_protocols([protocol])
     context.options |= ssl.OP_NO_RENEGOTIATION
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # an authority below another one is enough in the file
     try:
         context.load_cert_chain(files.certificate, files.key, password="")  # never asks the terminal for one
         if client_ca is not None:

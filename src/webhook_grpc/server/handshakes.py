@@ -67,6 +67,7 @@ class Handshakes:
                 self._begin(connection)
             else:
                 connection.close()
+            await asyncio.sleep(0)  # while more come, the loop has others to serve
 
     def _begin(self, connection: socket.socket) -> None:
         task = asyncio.create_task(self._shake_hands(connection), name="TLS handshake")

@@ -53,12 +53,13 @@ class Place:
     (No generators: this is on the way of every call, and they cost three microseconds each.)
     """
 
-    __slots__ = ("_customers", "_shares", "_token")
+    __slots__ = ("_customers", "_group", "_shares", "_token")
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
         self._token: str | None = None
         self._customers: tuple[Hashable, ...] = ()
+        self._group: Hashable = None
 
     def __enter__(self) -> Self:
         """Takes a place in the process. Raises Overloaded."""
@@ -83,12 +84,20 @@ class Place:
         self._token = caller.name
         if caller.customer_id is not None:
             self.take_of_customer(caller.customer_id)
-        else:
+        elif caller.customer_ids is not None:
             self._take(caller.customer_ids, "the customers of this token have")
+            self._group = caller.customer_ids
 
     def take_of_customer(self, customer_id: int | None) -> None:
-        """Takes a place of a customer's; None: the call is for no single one. Raises Overloaded."""
+        """Takes a place of a customer's; None: the call is for no single one. Raises Overloaded.
+
+        What was taken of the customers of its token together, while it was not known which, is given back.
+        """
         self._take(customer_id, f"customer {customer_id} has")
+        if customer_id is not None and self._group is not None:
+            _give_back(self._shares.of_customers, self._group)
+            self._customers = tuple(taken for taken in self._customers if taken is not self._group)
+            self._group = None
 
     def _take(self, customers: Hashable, whose: str) -> None:
         if customers is None or customers in self._customers:

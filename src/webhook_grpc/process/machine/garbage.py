@@ -16,6 +16,8 @@ from typing import Final
 _OBJECTS_MAX: Final = 10_000
 _YOUNG_MAX: Final = 10  # collections of one generation before one of the next; the default
 
+_loading_count = 0  # of what is loaded at the moment; only `spared` writes it, in the loop's thread
+
 
 def pause_collection() -> None:
     """Collects nothing until the process has started: what is made by then stays. May be called again."""
@@ -38,9 +40,13 @@ def spared() -> Generator[None]:
     if gc.get_threshold()[0] != _OBJECTS_MAX:  # get_freeze_count() would walk through all of them
         yield
         return
+    global _loading_count  # noqa: PLW0603 - collection is of the whole process, and so is this
     gc.disable()
+    _loading_count += 1
     try:
         yield
     finally:
+        _loading_count -= 1
         gc.freeze()
-        gc.enable()
+        if not _loading_count:  # another door may be loaded at the same time
+            gc.enable()

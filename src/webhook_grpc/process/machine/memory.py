@@ -1,7 +1,7 @@
 """Memory that is free again is given back to the system.
 
-glibc keeps what lies between things that still live: after some hundred blocks of headers of 16 KB, each read by one of
-gRPC's threads, 200 MB that nobody used. `malloc_trim` gives back whole pages wherever they lie. It is called, in a
+glibc keeps what lies between things that still live: after some hundred blocks of headers of 16 KB, read in several
+threads, it was 200 MB that nobody used. `malloc_trim` gives back whole pages wherever they lie. It is called, in a
 thread, when the process has grown; other C libraries (musl) do not have it, and do without.
 """
 

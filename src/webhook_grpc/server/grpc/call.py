@@ -18,6 +18,7 @@ from .metadata import CONTENT_TYPE, ENCODINGS, HEAD, METADATA_BYTES_MAX, Metadat
 
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024  # of a message
 _HEAD_BYTES: Final = 5  # of a message: whether it is compressed, and its length
+_PACKED_AT_ONCE: Final = 64 * 1024
 _INFLATED_AT_ONCE: Final = 256 * 1024
 _KINDS: Final = frozenset({"URI", "DNS"})
 
@@ -56,7 +57,7 @@ class Peer:
 class Call:
     """One call. Its handler reads and writes, and returns the last message if there is only one."""
 
-    __slots__ = ("_deadline", "_has_begun", "_stream", "_task", "_trailing", "metadata", "peer")
+    __slots__ = ("_deadline", "_has_begun", "_metadata", "_stream", "_task", "_trailing", "peer")
 
     def __init__(self, stream: Stream, peer: Peer) -> None:
         self._stream = stream
@@ -64,39 +65,46 @@ class Call:
         self._deadline: asyncio.TimerHandle | None = None
         self._trailing: Metadata = ()
         self._has_begun = False
+        self._metadata: Metadata | None = None
         self.peer = peer
-        self.metadata = read_metadata(stream.head.fields)
 
     # --- for handlers ----------------------------------------------------------------------------------------------
 
-    async def read(self) -> bytes | None:
+    @property
+    def metadata(self) -> Metadata:
+        """What the client has sent with the call, in the order in which it came."""
+        if self._metadata is None:
+            self._metadata = read_metadata(self._stream.head.fields)
+        return self._metadata
+
+    async def read(self, bytes_max: int = RECEIVE_BYTES_MAX) -> bytes | None:
         """Returns the next message, None if the client has sent its last one.
 
         Ends the call with a status if what comes is no message or too large; raises CancelledError then.
         """
         try:
-            return await self._read()
+            return await self._read(bytes_max)
         except Refused as refused:
             self._finish(refused.code, refused.message, self._trailing)
         except StreamEnded:
             pass
         raise asyncio.CancelledError
 
-    async def _read(self) -> bytes | None:
+    async def _read(self, bytes_max: int) -> bytes | None:
         head = await self._stream.read(_HEAD_BYTES)
         if not head:
             return None
         size = int.from_bytes(head[1:], "big")
         if len(head) < _HEAD_BYTES or head[0] > 1:
             raise Refused(Code.INTERNAL, "the message does not begin as one")
-        if size > RECEIVE_BYTES_MAX:
-            raise _too_large(size)
+        if size > bytes_max:
+            raise _too_large(size, bytes_max)
         raw = await self._stream.read(size)
         if len(raw) < size:
             raise Refused(Code.INTERNAL, "the message ends before its length")
-        return await self._inflated(raw) if head[0] else raw
+        return await self._inflated(raw, bytes_max) if head[0] else raw
 
-    async def _inflated(self, raw: bytes) -> bytes:
+    async def _inflated(self, raw: bytes, bytes_max: int) -> bytes:
         """Returns a message that was compressed, bit by bit: others get turns of the loop."""
         encoding = dict(self._stream.head.fields).get(b"grpc-encoding", b"identity")
         if encoding == b"identity":
@@ -105,10 +113,11 @@ class Call:
         parts, size = list[bytes](), 0
         try:
             while raw and not inflating.eof:
-                parts.append(inflating.decompress(raw, _INFLATED_AT_ONCE))
-                raw, size = inflating.unconsumed_tail, size + len(parts[-1])
-                if size > RECEIVE_BYTES_MAX:
-                    raise _too_large(size)
+                piece, raw = raw[:_PACKED_AT_ONCE], raw[_PACKED_AT_ONCE:]
+                parts.append(inflating.decompress(piece, _INFLATED_AT_ONCE))
+                raw, size = inflating.unconsumed_tail + raw, size + len(parts[-1])
+                if size > bytes_max:
+                    raise _too_large(size, bytes_max)
                 await asyncio.sleep(0)
         except zlib.error:
             raise Refused(Code.INTERNAL, "a compressed message can't be read") from None
@@ -182,7 +191,8 @@ class Call:
         except Refused as refused:
             self._finish(refused.code, refused.message, self._trailing)
         except asyncio.CancelledError:
-            self._stream.reset(Reason.CANCEL)
+            if not self._stream.has_answer:
+                self._stream.reset(Reason.CANCEL)
             raise
         except Exception:  # whatever it is: the client gets a status, and the log the error
             log.exception("unhandled", path=self._stream.head.path.decode("ascii", "replace"))
@@ -194,7 +204,8 @@ class Call:
             message = f"the metadata has {head.size_bytes} bytes; at most {METADATA_BYTES_MAX} are taken"
             raise Refused(Code.RESOURCE_EXHAUSTED, message)
         for name, value in head.fields:
-            if name == b"grpc-encoding" and value not in ENCODINGS:
+            if name == b"grpc-encoding" and value.decode("ascii", "replace") not in ENCODINGS:
+                self._trailing = (("grpc-accept-encoding", ",".join(ENCODINGS)),)
                 raise Refused(Code.UNIMPLEMENTED, "this compression is not supported; use gzip, deflate or none")
 
     def end(self, code: Code, message: str) -> None:
@@ -203,10 +214,14 @@ class Call:
         self._stream.reset(Reason.CANCEL)
 
     def _finish(self, code: Code, message: str, metadata: Metadata, answer: bytes | None = None) -> None:
-        head, data = None if self._has_begun else HEAD, b"" if answer is None else _message(answer)
+        head, data, status = None, b"" if answer is None else _message(answer), trailers(code, message, metadata)
+        if not self._has_begun and answer is None:
+            status = HEAD + status  # in one block: clients try again only calls whose answer has not begun (gRFC A6)
+        elif not self._has_begun:
+            head = HEAD
         self._has_begun = True
         try:
-            self._stream.finish(head, data, trailers(code, message, metadata))
+            self._stream.finish(head, data, status)
         except StreamEnded:
             return  # the client has left, or has a status
 
@@ -224,5 +239,5 @@ def _message(raw: bytes) -> bytes:
     return b"\0" + len(raw).to_bytes(4, "big") + raw
 
 
-def _too_large(size: int) -> Refused:
-    return Refused(Code.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {RECEIVE_BYTES_MAX})")
+def _too_large(size: int, bytes_max: int) -> Refused:
+    return Refused(Code.RESOURCE_EXHAUSTED, f"Received message larger than max ({size} vs. {bytes_max})")

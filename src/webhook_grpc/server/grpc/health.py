@@ -119,7 +119,7 @@ class Health:
         try:
             with self._reads.place(call.peer.address):
                 async with asyncio.timeout(READ_SECONDS_MAX):
-                    raw = await call.read()
+                    raw = await call.read(REQUEST_BYTES_MAX + 1)
         except _NoPlace as error:
             call.abort(Code.RESOURCE_EXHAUSTED, str(error))
         except TimeoutError:

@@ -19,9 +19,11 @@ from webhook_grpc.server.handshakes import Handshakes
 from .call import Peer
 from .http2.connection import AGE_SECONDS_MAX, Bounds, Connection, Kept
 from .http2.frames import Reason
+from .http2.reading import Reading
 from .http2.stream import Stream
 
-KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of requests that nobody reads yet: who sends more then is refused
+KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of requests that are not read yet: who sends more then is refused
+KEPT_BYTES_MIN: Final = 1024 * 1024  # that each connection may have of them
 CLOSE_SECONDS_MAX: Final = 1.0  # for clients to take the end of their connections, when the process stops
 _AGE_SPREAD: Final = 0.1  # so that connections which began together do not end together
 _LOOK_SECONDS: Final = 1.0
@@ -63,6 +65,7 @@ class Listener:
         self._servers: list[asyncio.Server] = []
         self._connections: dict[Connection, Peer] = {}
         self._kept = Kept()
+        self._reading = Reading()
         self._looking: asyncio.Task[None] | None = None
         self._unused = asyncio.Event()  # set by who ends the last stream, while the server stops
         self._empty = asyncio.Event()  # set when the last connection is lost, while the server stops
@@ -75,17 +78,16 @@ class Listener:
         port = int(wanted)
         try:
             for family, where in _places(host.strip("[]"), port):
-                is_dual = where in _WILDCARDS and family is socket.AF_INET6
-                taken = socket.create_server(
-                    (where, port), family=family, backlog=_BACKLOG, reuse_port=is_shared, dualstack_ipv6=is_dual
-                )
-                self._sockets.append(taken)
-                port = int(taken.getsockname()[1])  # of the first, if any will do
+                taken = _bound(family, where, port, is_shared=is_shared)
+                if taken is not None:
+                    self._sockets.append(taken)
+                    port = int(taken.getsockname()[1])  # of the first, if any will do
         except OSError:
             self._close_sockets()
+        if not self._sockets:
             raise AddressInUse(
                 f"cannot listen on {self._address}: it is taken, or not one of this machine's; set WEBHOOK_GRPC_ADDRESS"
-            ) from None
+            )
         return port
 
     async def start(self) -> None:
@@ -123,7 +125,7 @@ class Listener:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         for connection in list(self._connections):
-            connection.close(Reason.NO_ERROR)
+            connection.close(Reason.NO_ERROR, lingers=False)
         if self._connections:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
@@ -154,8 +156,10 @@ class Listener:
     def _protocol(self) -> Connection:
         limits = self._limits
         age_seconds = AGE_SECONDS_MAX * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
-        bounds = Bounds(limits.streams_per_connection_max, limits.idle_seconds_max, age_seconds, KEPT_BYTES_MAX)
-        return Connection(bounds, self._kept, self._begin_stream, self._note_made, self._note_lost)
+        bounds = Bounds(
+            limits.streams_per_connection_max, limits.idle_seconds_max, age_seconds, KEPT_BYTES_MAX, KEPT_BYTES_MIN
+        )
+        return Connection(bounds, self._kept, self._reading, self._begin_stream, self._note_made, self._note_lost)
 
     def _note_made(self, connection: Connection) -> None:
         transport = connection.transport
@@ -180,7 +184,10 @@ class Listener:
             await asyncio.sleep(_LOOK_SECONDS)
             now = asyncio.get_running_loop().time()
             for connection in list(self._connections):
-                connection.look(now)
+                try:
+                    connection.look(now)
+                except Exception:  # the others have bounds of time, too
+                    log.exception("a connection could not be looked at")
 
 
 class _Refusal(asyncio.Protocol):
@@ -190,6 +197,19 @@ class _Refusal(asyncio.Protocol):
         """Closes it."""
         assert isinstance(transport, asyncio.Transport)
         transport.abort()
+
+
+def _bound(family: socket.AddressFamily, where: str, port: int, *, is_shared: bool) -> socket.socket | None:
+    """Returns a socket that listens there; None for an address that the machine lacks. Raises OSError."""
+    is_dual = where in _WILDCARDS and family is socket.AF_INET6
+    try:
+        return socket.create_server(
+            (where, port), family=family, backlog=_BACKLOG, reuse_port=is_shared, dualstack_ipv6=is_dual
+        )
+    except OSError as error:
+        if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+            return None  # `localhost` has ::1 in many containers without IPv6
+        raise
 
 
 def _places(host: str, port: int) -> list[tuple[socket.AddressFamily, str]]:

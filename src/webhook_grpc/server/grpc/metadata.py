@@ -18,7 +18,8 @@ from .http2.header_blocks import Field, written
 
 CONTENT_TYPE: Final = b"application/grpc"
 METADATA_BYTES_MAX: Final = 16 * 1024  # of a request's fields, with 32 for each
-ENCODINGS: Final = (b"identity", b"gzip", b"deflate")
+ENCODINGS: Final = ("identity", "deflate", "gzip")
+BINARY_PARTS_MAX: Final = 32  # of one value, which may be a list
 TIMEOUT_SECONDS_MAX: Final = 10 * 365 * 86_400.0
 
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -39,7 +40,7 @@ def read_metadata(fields: Iterable[Field]) -> list[tuple[str, str | bytes]]:
     for name, value in fields:
         key = name.decode("ascii")
         if name.endswith(b"-bin"):
-            found += [(key, part) for part in map(_binary, value.split(b",")) if part is not None]
+            found += [(key, part) for part in map(_binary, value.split(b",", BINARY_PARTS_MAX)) if part is not None]
         elif name not in _NOT_METADATA:
             found.append((key, _text(value)))
     return found

@@ -142,7 +142,7 @@ class Reflection:
         call.abort(Code.RESOURCE_EXHAUSTED, message)
 
     async def _answer_one(self, call: Call) -> None:
-        raw = await call.read()
+        raw = await call.read(REQUEST_BYTES_MAX + 1)
         if raw is None:
             raise _Ended
         if len(raw) > REQUEST_BYTES_MAX:

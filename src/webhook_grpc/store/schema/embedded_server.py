@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import socket
+import stat
 import subprocess
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +36,7 @@ with warnings.catch_warnings():
 START_SECONDS_MAX: Final = 60  # recovery after a crash may take long; the library waits 10
 _POLL_SECONDS: Final = 0.1
 SUPERUSER: Final = "postgres"
-_LOCK_FILES: Final = ("postmaster.pid", ".s.PGSQL.*.lock")
+_SOCKET: Final = ".s.PGSQL.5432"
 # First as the environment says. Where that names what this machine does not have, as it does when a login has brought
 # the names of another machine, in what there always is.
 _LOCALES: Final[Sequence[Mapping[str, str]]] = ({}, {"LC_ALL": "C"})
@@ -55,11 +56,15 @@ class EmbeddedServer(PostgresServer):
         The library calls this under its lock. Raises UnusableData, OSError.
         """
         if pgdata_version(self.pgdata) is None:
-            half = self.pgdata.with_name(f"{self.pgdata.name}.half")
-            shutil.rmtree(half, ignore_errors=True)
-            half.mkdir(mode=0o700)
-            self._initialise(half)
-            half.rename(self.pgdata)  # which is an empty folder
+            place = self.pgdata.resolve()  # it may be a link
+            if place.is_mount():
+                self._initialise(place)  # nothing can take its place
+            else:
+                half = place.with_name(f"{place.name}.half")
+                shutil.rmtree(half, ignore_errors=True)
+                half.mkdir(mode=0o700)
+                self._initialise(half)
+                half.rename(place)  # which is an empty folder
         super().ensure_pgdata_inited()
 
     def ensure_postgres_running(self) -> None:
@@ -140,11 +145,21 @@ class EmbeddedServer(PostgresServer):
 
         Postgres does not start where the number it finds there is now that of a process of its user, whatever that is.
         Ours it takes for whoever starts it. What else is in the file it needs: whether others still use the memory.
+        Raises UnusableData if a server answers all the same.
         """
-        for folder in {self.pgdata, self._socket_folder()}:
-            for path in (path for pattern in _LOCK_FILES for path in folder.glob(pattern)):
-                with suppress(FileNotFoundError):
-                    path.write_text("\n".join([str(os.getpid()), *path.read_text().splitlines()[1:], ""]))
+        if self._answers():
+            raise UnusableData("another Postgres answers in it, perhaps of another container; give each its own folder")
+        for path in (self.pgdata / "postmaster.pid", self._socket_folder() / f"{_SOCKET}.lock"):
+            _replace_first_line(path, str(os.getpid()))
+
+    def _answers(self) -> bool:
+        """Returns whether a server takes connections at the socket: one of another container has a number there too."""
+        with socket.socket(socket.AF_UNIX) as asked:
+            try:
+                asked.connect(str(self._socket_folder() / _SOCKET))
+            except OSError:
+                return False
+            return True
 
     def _start_postgres(self) -> None:
         """Starts Postgres; returns when it accepts connections. pg_ctl runs a shell: the only path there is quoted.
@@ -171,6 +186,22 @@ class EmbeddedServer(PostgresServer):
         if self.system_user is not None and folder != self.pgdata:
             folder.chmod(0o777)  # Postgres runs as another user than this process
         return folder
+
+
+def _replace_first_line(path: Path, line: str) -> None:
+    """Replaces the first line of a plain file, if there is one. Through no link: others may write to the folder."""
+    try:
+        opened = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    except OSError:
+        return  # there is none, or it is a link
+    with os.fdopen(opened, "r+") as file:
+        found = os.fstat(opened)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            return
+        rest = file.read().splitlines()[1:]
+        file.seek(0)
+        file.write("\n".join([line, *rest, ""]))
+        file.truncate()
 
 
 def new_server(data: Path) -> EmbeddedServer:

@@ -33,7 +33,7 @@ class Budget:
         self._at = now
 
     def give(self, count: int) -> None:
-        """Gives some back: for what is sent to the client, which may answer it."""
+        """Gives some back: for what the client may answer, and for calls that end as they should."""
         self._left = min(self._limits.at_once, self._left + count)
 
     def take(self, now: float) -> bool:

@@ -8,7 +8,6 @@ nobody takes, and how long it may be silent, idle or old. Whoever goes beyond ge
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -42,18 +41,21 @@ from .frames import (
     window_update,
 )
 from .header_blocks import BLOCK_BYTES_MAX, BlockReader
+from .reading import Reading
 from .stream import Stream
 
 FRAMES_AT_ONCE: Final = 200  # that are looked at in one turn of the event loop
-TURN_SECONDS: Final = 0.002  # and for so long: header blocks can be large
+SENT_AT_ONCE: Final = 64  # frames that are sent in one turn of the event loop
 CONNECTION_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
 LIST_BYTES_ADVISED: Final = 16 * 1024  # of header fields: what clients are told
 SMALL_WINDOW_BYTES: Final = 1024  # an update of less brings nothing
 SMALL_DATA_BYTES: Final = 64  # data of less neither, but the last
-ANSWERED_BY: Final = 2  # frames that bring nothing, and that a client may send for each of data: a window, a ping
+ANSWERED_BY: Final = 4  # frames that bring nothing, which a client may send for each call and each frame of data
 BUFFERED_BYTES_MAX: Final = 64 * 1024  # that the client has not taken, before sending waits
 UNTAKEN_SECONDS_MAX: Final = 10.0  # that an answer may wait without a byte of it being taken
-CONTROL_BYTES_MAX: Final = 1024 * 1024  # the same, of what does not wait: answers to pings and settings
+CLOGGED_SECONDS_MAX: Final = 30.0  # that a client may take nothing at all
+CONTROL_BYTES_MAX: Final = 256 * 1024  # the same, of what does not wait: answers to pings and settings
+SETTINGS_MAX: Final = 32  # in one frame
 SETTINGS_SECONDS_MAX: Final = 10.0  # from the connection to its settings
 SILENT_SECONDS_MAX: Final = 30.0  # then the client is asked whether it is still there
 PING_SECONDS_MAX: Final = 10.0
@@ -61,7 +63,7 @@ AGE_SECONDS_MAX: Final = 30 * 60.0
 AGE_GRACE_SECONDS: Final = 60.0  # for the streams of a connection that is too old
 CLOSE_SECONDS_MAX: Final = 5.0  # for the client to take the last bytes
 
-_WITH_BLOCKS: Final = frozenset({Kind.HEADERS, Kind.CONTINUATION})
+LINGER_SECONDS: Final = 1.0  # for the client to close first: what it sends to a closed socket can cost it the answer
 _ALIVE: Final = b"are-you?"
 _DRAIN: Final = b"draining"
 
@@ -77,11 +79,13 @@ class Bounds:
     """Without a stream."""
     age_seconds_max: float
     kept_bytes_max: int
-    """Of requests that nobody has read yet, in all connections together."""
+    """Of requests that are not read yet, in all connections together; only who keeps much has to give way."""
+    kept_bytes_min: int
+    """That a connection may keep, whatever others do."""
 
 
 class Kept:
-    """How many bytes of requests have come that nobody has read yet, in all connections."""
+    """How many bytes of requests have come that are not read yet, in all connections."""
 
     def __init__(self) -> None:
         self.size_bytes = 0
@@ -94,6 +98,7 @@ class Connection(asyncio.Protocol):
         self,
         bounds: Bounds,
         kept: Kept,
+        reading: Reading,
         begin: Callable[[Connection, Stream], None],
         made: Callable[[Connection], None],
         lost: Callable[[Connection], None],
@@ -101,6 +106,8 @@ class Connection(asyncio.Protocol):
         """`made` and `lost` are called once each; `made` with a transport."""
         self._bounds = bounds
         self._kept = kept
+        self._kept_bytes = 0
+        self._reading = reading
         self._begin = begin
         self._made = made
         self._lost = lost
@@ -112,9 +119,10 @@ class Connection(asyncio.Protocol):
         self._untaken: dict[int, Stream] = {}  # whose answers are made, and wait to be taken
         self._lined_up: OrderedDict[int, Stream] = OrderedDict()  # that have something to send, the next one first
         self._blocks = BlockReader()
-        self._block: tuple[int, int, list[bytes]] | None = None  # of whose header block more has to come
+        self._block: tuple[int, int, bytearray] | None = None  # of whose header block more has to come
         self._coming = b""
-        self._is_looking = False
+        self._is_lined_up = False  # for its turn to be read
+        self._is_sending = False  # in the next turn
         self._last_id = 0
         self._initial_window = WINDOW_BYTES
         self._receive_window = WINDOW_BYTES
@@ -126,6 +134,7 @@ class Connection(asyncio.Protocol):
         self._drain_at: float | None = None  # since when no new streams are wanted
         self._is_drained = False  # none are taken any more
         self._ended_at: float | None = None
+        self._clogged_at = 0.0
 
     # --- the transport ---------------------------------------------------------------------------------------------
 
@@ -136,7 +145,7 @@ class Connection(asyncio.Protocol):
         self._made(self)
         tls: Any = self.transport.get_extra_info("ssl_object")
         if tls is not None and tls.selected_alpn_protocol() != "h2":
-            self.transport.abort()
+            self._abort("a client that speaks no HTTP/2")
             return
         announced = {
             Setting.MAX_CONCURRENT_STREAMS: self._bounds.streams_max,
@@ -157,6 +166,7 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Called when more waits to be taken than a connection may hold."""
         self.is_clogged = True
+        self._clogged_at = self._loop.time()
 
     def resume_writing(self) -> None:
         """Called when most of it is taken."""
@@ -167,26 +177,29 @@ class Connection(asyncio.Protocol):
         """Takes in what has come."""
         self._heard_at = self._loop.time()
         self._coming = self._coming + data if self._coming else data
-        if not self._is_looking:
-            self._look_at_frames()
+        if not self._is_lined_up:
+            self.look_at_frames()
 
-    def _look_at_frames(self) -> None:
-        """Looks at the frames that have come whole: a bounded number, the others in the next turn of the loop."""
-        was_looking, self._is_looking = self._is_looking, False
+    def look_at_frames(self) -> None:
+        """Looks at the frames that have come whole; for those that are too many, the connection lines up again."""
+        was_lined_up, self._is_lined_up = self._is_lined_up, False
         if self._ended_at is not None:
             self._coming = b""
             return
         try:
-            self._is_looking = self._take_frames()
+            self._is_lined_up = self._take_frames(has_turn=was_lined_up)
         except ConnectionEnds as ends:
             self.close(ends.reason, str(ends))
-        if self._is_looking:
-            self._loop.call_soon(self._look_at_frames)
-        if was_looking is not self._is_looking and not self.transport.is_closing():
-            (self.transport.pause_reading if self._is_looking else self.transport.resume_reading)()
+        if self._is_lined_up:
+            self._reading.line_up(self)
+        if was_lined_up is not self._is_lined_up and not self.transport.is_closing():
+            (self.transport.pause_reading if self._is_lined_up else self.transport.resume_reading)()
 
-    def _take_frames(self) -> bool:
-        """Takes the frames that have come. Returns whether there are more than may be taken at once."""
+    def _take_frames(self, *, has_turn: bool) -> bool:
+        """Takes the frames that have come. Returns whether there are more than may be taken at once.
+
+        `has_turn`: it has waited, so it takes one at least.
+        """
         coming, at = self._coming, 0
         if not self._has_preface:
             if not coming.startswith(PREFACE[: len(coming)]):
@@ -194,7 +207,7 @@ class Connection(asyncio.Protocol):
             if len(coming) < len(PREFACE):
                 return False
             self._has_preface, at = True, len(PREFACE)
-        taken_count, has_time, until = 0, True, time.monotonic() + TURN_SECONDS
+        taken_count, has_time = 0, self._reading.has_time() or has_turn
         while len(coming) - at >= HEAD_BYTES and self._ended_at is None:
             size = int.from_bytes(coming[at : at + 3], "big")
             if size > FRAME_BYTES_MAX:
@@ -205,9 +218,7 @@ class Connection(asyncio.Protocol):
             stream_id = int.from_bytes(coming[at + 5 : at + 9], "big") & STREAM_ID_MAX
             kind, flags, at = coming[at + 3], coming[at + 4], at + HEAD_BYTES
             self._take_frame(kind, flags, stream_id, coming[at:end])
-            at, taken_count = end, taken_count + 1
-            if kind in _WITH_BLOCKS:
-                has_time = time.monotonic() < until
+            at, taken_count, has_time = end, taken_count + 1, self._reading.has_time()
         self._coming = coming[at:]
         return taken_count == FRAMES_AT_ONCE or not has_time
 
@@ -230,7 +241,8 @@ class Connection(asyncio.Protocol):
         data, is_last = unpadded(flags, payload), bool(flags & END_STREAM)
         stream = self._streams.get(stream_id)
         if stream is None:  # it has ended here; perhaps the client did not know that yet
-            self._count_empty()
+            if len(payload) < SMALL_DATA_BYTES:
+                self._count_empty()
             self.write(reset(stream_id, Reason.STREAM_CLOSED))
             return
         if stream.has_all:
@@ -240,8 +252,8 @@ class Connection(asyncio.Protocol):
         if len(data) < SMALL_DATA_BYTES and not is_last:
             self._count_empty()
         stream.received(data, len(payload), is_last=is_last)
-        if self._kept.size_bytes > self._bounds.kept_bytes_max and not stream.is_read:
-            self._count_reset()
+        is_too_much = self._kept.size_bytes > self._bounds.kept_bytes_max
+        if is_too_much and self._kept_bytes > self._bounds.kept_bytes_min and not stream.is_read:
             stream.reset(Reason.ENHANCE_YOUR_CALM)
 
     def _take_of_window(self, size_bytes: int) -> None:
@@ -265,19 +277,19 @@ class Connection(asyncio.Protocol):
         if flags & END_HEADERS:
             self._take_block(stream_id, flags, block)
         else:
-            self._block = stream_id, flags, [block]
+            self._block = stream_id, flags, bytearray(block)
 
     def _take_continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
         if self._block is None or self._block[0] != stream_id:
             raise ConnectionEnds(Reason.PROTOCOL_ERROR, "a continuation of no header block")
         self._count_empty()
-        _, first_flags, parts = self._block
-        parts.append(payload)
-        if sum(map(len, parts)) > BLOCK_BYTES_MAX:
+        _, first_flags, block = self._block
+        block += payload
+        if len(block) > BLOCK_BYTES_MAX:
             raise ConnectionEnds(Reason.ENHANCE_YOUR_CALM, "a header block is too large")
         if flags & END_HEADERS:
             self._block = None
-            self._take_block(stream_id, first_flags, b"".join(parts))
+            self._take_block(stream_id, first_flags, bytes(block))
 
     def _take_block(self, stream_id: int, flags: int, block: bytes) -> None:
         is_last = bool(flags & END_STREAM)
@@ -299,6 +311,7 @@ class Connection(asyncio.Protocol):
         head = self._blocks.head(block)
         if self._is_drained or len(self._streams) >= self._bounds.streams_max:
             raise StreamEnds(Reason.REFUSED_STREAM, "no more streams are taken")
+        self._empty.give(ANSWERED_BY)
         stream = self._streams[stream_id] = Stream(self, stream_id, head, self._initial_window, has_all=is_last)
         self._begin(self, stream)
 
@@ -315,9 +328,11 @@ class Connection(asyncio.Protocol):
         del flags
         self._check_known(stream_id)
         _check_size(payload, 4)
-        self._count_reset()
         stream = self._streams.get(stream_id)
-        if stream is not None:
+        if stream is None:
+            self._count_empty()  # its answer, or its end, was on its way
+        else:
+            self._count_reset()
             stream.end()
 
     def _take_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -376,6 +391,8 @@ class Connection(asyncio.Protocol):
             return
         if len(payload) % 6:
             raise ConnectionEnds(Reason.FRAME_SIZE_ERROR, "settings that are not whole")
+        if len(payload) > 6 * SETTINGS_MAX:
+            raise ConnectionEnds(Reason.ENHANCE_YOUR_CALM, "too many settings in a frame")
         self._has_settings = True
         for at in range(0, len(payload), 6):
             key = int.from_bytes(payload[at : at + 2], "big")
@@ -387,6 +404,8 @@ class Connection(asyncio.Protocol):
 
     def _set_initial_window(self, window_bytes: int) -> None:
         change, self._initial_window = window_bytes - self._initial_window, window_bytes
+        if not change:
+            return
         for stream in self._streams.values():
             if not stream.add_window(change):
                 raise ConnectionEnds(Reason.FLOW_CONTROL_ERROR, "a window grew too large")
@@ -424,8 +443,9 @@ class Connection(asyncio.Protocol):
             raise ConnectionEnds(Reason.ENHANCE_YOUR_CALM, "too many frames that bring nothing")
 
     def kept(self, size_bytes: int) -> None:
-        """Counts what has come and nobody has read, or, negative, what is not kept any more."""
+        """Counts what has come and is not read yet, or, negative, what is not kept any more."""
         self._kept.size_bytes += size_bytes
+        self._kept_bytes += size_bytes
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
@@ -455,7 +475,9 @@ class Connection(asyncio.Protocol):
 
     def send_waiting(self) -> None:
         """Sends what waits, as the windows allow: a frame of each stream in turn."""
-        while self._lined_up and not self.is_clogged:
+        for _ in range(SENT_AT_ONCE):
+            if not self._lined_up or self.is_clogged:
+                return
             stream_id, stream = self._lined_up.popitem(last=False)
             if not stream.may_send:
                 continue
@@ -465,12 +487,21 @@ class Connection(asyncio.Protocol):
                 return
             stream.send_some()
             self.line_up(stream)
+        if not self._is_sending:
+            self._is_sending = True
+            self._loop.call_soon(self._send_more)
+
+    def _send_more(self) -> None:
+        self._is_sending = False
+        self.send_waiting()
 
     def forget(self, stream: Stream) -> None:
         """Called once, when a stream has ended."""
         self._streams.pop(stream.stream_id, None)
         self._lined_up.pop(stream.stream_id, None)
         self._untaken.pop(stream.stream_id, None)
+        if stream.has_answer:
+            self._resets.give(1)  # who has calls that end as they should may reset some
         if not self._streams:
             self._idle_since = self._loop.time()
             if self._is_drained and self._ended_at is None:
@@ -501,9 +532,11 @@ class Connection(asyncio.Protocol):
         else:
             self.close(Reason.NO_ERROR)
 
-    def close(self, reason: Reason, problem: str = "") -> None:
-        """Ends the connection, and all streams in it."""
+    def close(self, reason: Reason, problem: str = "", *, lingers: bool = True) -> None:
+        """Ends the connection, and all streams in it. If nothing is wrong the client gets a moment to close first."""
         if self._ended_at is not None:
+            if not lingers:
+                self.transport.close()
             return
         if reason is not Reason.NO_ERROR:
             log.debug("a connection was ended", reason=reason.name, problem=problem)
@@ -512,26 +545,35 @@ class Connection(asyncio.Protocol):
         self._coming = b""
         for stream in list(self._streams.values()):
             stream.end()
-        self.transport.close()
+        if reason is Reason.NO_ERROR and lingers:
+            self._loop.call_later(LINGER_SECONDS, self.transport.close)
+        else:
+            self.transport.close()
 
     def look(self, now: float) -> None:
         """Does what time brings: called about once a second."""
         if self._ended_at is not None:
             if now - self._ended_at > CLOSE_SECONDS_MAX:
                 self.transport.abort()
-        elif not self._has_settings:
+            return
+        self._look_at_client(now)
+        self._look_at_age(now)
+        for stream in list(self._untaken.values()):
+            if now - stream.taken_at > UNTAKEN_SECONDS_MAX:
+                stream.reset(Reason.CANCEL)
+
+    def _look_at_client(self, now: float) -> None:
+        if not self._has_settings:
             if now - self._began_at > SETTINGS_SECONDS_MAX:
                 self._abort("no settings came")
+        elif self.is_clogged and now - self._clogged_at > CLOGGED_SECONDS_MAX:
+            self._abort("a client takes nothing")
         elif self._asked_at is not None and self._heard_at < self._asked_at:
             if now - self._asked_at > PING_SECONDS_MAX:
                 self._abort("a client is not there any more")
         elif now - self._heard_at > SILENT_SECONDS_MAX:
             self._asked_at = now
             self.write(frame(Kind.PING, 0, 0, _ALIVE))
-        self._look_at_age(now)
-        for stream in list(self._untaken.values()):
-            if now - stream.taken_at > UNTAKEN_SECONDS_MAX:
-                stream.reset(Reason.CANCEL)
 
     def _look_at_age(self, now: float) -> None:
         if self._ended_at is not None:

@@ -19,12 +19,14 @@ from webhook_grpc.domain.record import record
 
 from .frames import ConnectionEnds, Reason, StreamEnds
 
-BLOCK_BYTES_MAX: Final = 32 * 1024  # as it comes: to read it holds the loop for some milliseconds
-LIST_BYTES_MAX: Final = (
-    32 * 1024
-)  # as it is read, with 32 for each field; beyond, the connection's table can't be followed any more
+BLOCK_BYTES_MAX: Final = 64 * 1024  # as it comes: proxies pass on 60 KiB
+# As it is read, with 32 for each field. Beyond, the table of the connection can't be followed any more.
+LIST_BYTES_MAX: Final = 64 * 1024
 _KNOWN_MAX: Final = 8  # heads that a connection keeps: a client that makes the same call again sends the same block
 _KNOWN_BYTES_MAX: Final = 1024
+
+_SIZE_UPDATE: Final = 0x20
+_SIZE_UPDATES_MAX: Final = 2
 
 Field = tuple[bytes, bytes]
 
@@ -64,7 +66,11 @@ class BlockReader:
             return known
         table = self._decoder.header_table
         before = table.maxsize, len(table.dynamic_entries), _newest(table)
-        head = self._read_head(block)
+        try:
+            head = self._read_head(block)
+        except StreamEnds:
+            self._known.clear()  # the table has changed all the same
+            raise
         if before[:2] != (table.maxsize, len(table.dynamic_entries)) or _newest(table) is not before[2]:
             self._known.clear()
         elif len(self._known) < _KNOWN_MAX and len(block) <= _KNOWN_BYTES_MAX:
@@ -96,10 +102,25 @@ class BlockReader:
 
     def fields(self, block: bytes) -> Iterable[Field]:
         """Returns the fields of a block, which the table of the connection follows. Raises ConnectionEnds."""
+        _check_updates(block)
         try:
             return cast("Iterable[Field]", self._decoder.decode(block, raw=True))
         except HPACKError:
             raise ConnectionEnds(Reason.COMPRESSION_ERROR, "a header block can't be read, or is too large") from None
+
+
+def _check_updates(block: bytes) -> None:
+    """Raises ConnectionEnds if a block changes the size of the table more than twice (RFC 7541, section 4.2)."""
+    at = count = 0
+    while at < len(block) and block[at] & 0xE0 == _SIZE_UPDATE:
+        count += 1
+        if count > _SIZE_UPDATES_MAX:
+            raise ConnectionEnds(Reason.COMPRESSION_ERROR, "the table's size changes more than twice in a block")
+        at += 1
+        if block[at - 1] & 0x1F == 0x1F:  # the number goes on
+            while at < len(block) and block[at] & 0x80:
+                at += 1
+            at += 1
 
 
 def _newest(table: HeaderTable) -> object:

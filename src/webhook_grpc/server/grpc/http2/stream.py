@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -108,7 +107,7 @@ class Stream:
         self._drained: asyncio.Future[None] | None = None
         self._has_ended_sending = False
         self.taken_at = 0.0
-        """When something of the answer was sent last (monotonic), if it had to wait."""
+        """When something of the answer was sent last, by the clock of the loop, if it had to wait."""
         self._done: list[Callable[[], None]] = []
 
     def add_done_callback(self, done: Callable[[], None]) -> None:
@@ -130,7 +129,7 @@ class Stream:
         if window_bytes > self._receive_window:
             raise ConnectionEnds(Reason.FLOW_CONTROL_ERROR, "more was sent than the window of a stream allows")
         self._receive_window -= window_bytes
-        if data:
+        if data and not self._has_ended_sending:
             self._received += data
             self._way.kept(len(data))
         self.has_all = is_last
@@ -187,6 +186,7 @@ class Stream:
         """
         self._check()
         self._has_ended_sending = True
+        self._drop_received()
         begin = b"" if head is None else _fields(self.stream_id, head, is_last=False)
         if not self._unsent and not self._way.is_clogged and len(data) <= self._allowed():
             self._take(len(data))
@@ -197,7 +197,7 @@ class Stream:
         if begin:
             self._way.write(begin)
         self._trailers = trailers
-        self.taken_at = time.monotonic()
+        self.taken_at = asyncio.get_running_loop().time()
         self._way.wait_for_taking(self)
         self._offer(data)
 
@@ -206,6 +206,15 @@ class Stream:
         if self.is_open:
             self._way.write(reset(self.stream_id, reason))
             self.end()
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether all of the answer is given: it is sent, or on its way."""
+        return self._has_ended_sending
+
+    def _drop_received(self) -> None:
+        self._way.kept(-len(self._received))
+        self._received.clear()
 
     def _check(self) -> None:
         if not self.is_open or self._has_ended_sending:
@@ -236,7 +245,7 @@ class Stream:
         if size > 0:
             part, self._unsent = self._unsent[:size], self._unsent[size:]
             self._take(size)
-            self.taken_at = time.monotonic()
+            self.taken_at = asyncio.get_running_loop().time()
             self._way.write(frame(Kind.DATA, 0, self.stream_id, bytes(part)))
         if self._unsent:
             return
@@ -273,8 +282,7 @@ class Stream:
         if not self.is_open:
             return
         self.is_open = False
-        self._way.kept(-len(self._received))
-        self._received.clear()
+        self._drop_received()
         self._wake()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Final, Protocol, cast
 
 import structlog
@@ -18,6 +18,7 @@ from webhook_grpc.server.certificates import Certificates
 from webhook_grpc.server.handshakes import Handshakes
 
 _BACKLOG: Final = 1024
+_PAUSE_SECONDS: Final = 1.0  # before the door is loaded again
 
 Loading = Callable[[], AbstractContextManager[None]]
 
@@ -100,7 +101,7 @@ class Listener:
         self._serving = asyncio.create_task(self._serve(self._socket), name="HTTP door")
 
     async def failed(self) -> None:
-        """Waits until the door can't be opened, which should never happen. Raises why."""
+        """Waits until the door ends, which should never happen. Raises why."""
         assert self._serving is not None, "it was started before"
         await asyncio.shield(self._serving)
         await asyncio.get_running_loop().create_future()
@@ -120,13 +121,7 @@ class Listener:
             await self._door.close()
 
     async def _serve(self, listening: socket.socket) -> None:
-        await _first_connection(listening)
-        try:
-            with self._loading():
-                self._door = await asyncio.to_thread(self._load)
-        except Exception:
-            log.exception("HTTP can't be served")
-            raise
+        self._door = await self._loaded(listening)
         await self._door.open()
         if self._handshakes is not None:
             self._handshakes.start(listening)
@@ -134,6 +129,23 @@ class Listener:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(self._accept, sock=listening, backlog=_BACKLOG, start_serving=False)
         await self._server.start_serving()
+
+    async def _loaded(self, listening: socket.socket) -> Door:
+        """Returns the door when somebody has come. If it can't be loaded, whoever comes next tries again.
+
+        During an upgrade in place the files may be of two versions for a while; nothing else has to end for that.
+        """
+        while True:
+            await _first_connection(listening)
+            try:
+                with self._loading():
+                    return await asyncio.to_thread(self._load)
+            except Exception:
+                log.exception(
+                    "HTTP can't be served; the next connection tries again", address=f"{self._host}:{self._port}"
+                )
+                _close_waiting(listening)
+                await asyncio.sleep(_PAUSE_SECONDS)
 
     def _accept(self) -> asyncio.Protocol:
         return self._protocol() if self._has_room() else _Refusal()
@@ -154,6 +166,14 @@ async def _first_connection(listening: socket.socket) -> None:
         await came.wait()
     finally:
         loop.remove_reader(listening)
+
+
+def _close_waiting(listening: socket.socket) -> None:
+    """Closes the connections that wait at the socket."""
+    listening.setblocking(False)
+    with suppress(OSError):
+        for _ in range(_BACKLOG):
+            listening.accept()[0].close()
 
 
 class _Refusal(asyncio.Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
+import threading
 from typing import Any, Final
 
 import orjson
@@ -74,6 +75,9 @@ _HEADERS: Final[dict[str, Schema]] = {
 }
 
 
+_MAKING: Final = threading.Lock()
+
+
 @record
 class Served:
     """The document as it is sent."""
@@ -83,9 +87,17 @@ class Served:
     etag: str  # without quotes
 
 
-@functools.lru_cache(maxsize=_KEPT)
 def document(event_types: tuple[EventType, ...], *, is_open: bool) -> Served:
-    """Returns the document with these event types, as compact JSON. `is_open`: callers need no token."""
+    """Returns the document with these event types, as compact JSON. `is_open`: callers need no token.
+
+    Made once for all who ask, in threads of their own: the others wait for the first.
+    """
+    with _MAKING:
+        return _made(event_types, is_open=is_open)
+
+
+@functools.lru_cache(maxsize=_KEPT)
+def _made(event_types: tuple[EventType, ...], *, is_open: bool) -> Served:
     webhooks, room = dict[str, Schema](), SCHEMAS_BYTES_MAX
     for one in event_types:
         schema = one.spec.json_schema or ""
