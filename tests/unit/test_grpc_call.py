@@ -106,6 +106,18 @@ async def test_compressed_requests_are_read(door: Door, compression: grpc.Compre
         assert await call == b"x" * 100_000
 
 
+async def test_a_message_beyond_the_bound_of_its_method_is_refused_before_it_has_come(door: Door) -> None:
+    async def handler(call: Call) -> bytes:
+        await call.read(1000, "at most 1000 bytes")
+        return b""
+
+    door.handler = handler
+    async with channel(door) as made:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await made.unary_unary("/a/B")(b"x" * 1001, timeout=slowness.scaled(20))
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "at most 1000 bytes")
+
+
 async def test_a_deadline_ends_the_handler_and_the_call(door: Door) -> None:
     ended = asyncio.Event()
 

@@ -42,7 +42,7 @@ class Client:
         self.got: asyncio.Queue[int] = asyncio.Queue()
         self.is_blocked = asyncio.Event()
 
-    async def read(self) -> Any:
+    async def read(self, *_: object) -> Any:
         if self._request is None and self._has_request:
             self.is_blocked.set()
             await asyncio.Event().wait()
@@ -124,7 +124,7 @@ async def test_a_service_that_is_not_known_is_watched_and_not_found() -> None:
     await watching
 
 
-@pytest.mark.parametrize("request_", [b"x" * 1025, b"\xff", None])
+@pytest.mark.parametrize("request_", [b"\xff", None])
 async def test_what_is_no_health_check_is_refused(request_: Any) -> None:
     with pytest.raises(Aborted, match="INVALID_ARGUMENT"):
         await check(Health([""]), Client(request_, has_request=request_ is not None))

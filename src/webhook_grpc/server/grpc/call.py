@@ -77,20 +77,22 @@ class Call:
             self._metadata = read_metadata(self._stream.head.fields)
         return self._metadata
 
-    async def read(self, bytes_max: int = RECEIVE_BYTES_MAX) -> bytes | None:
+    async def read(self, bytes_max: int = RECEIVE_BYTES_MAX, too_large: str = "") -> bytes | None:
         """Returns the next message, None if the client has sent its last one.
+
+        `too_large`: what the client is told, as INVALID_ARGUMENT, of one with more than `bytes_max`.
 
         Ends the call with a status if what comes is no message or too large; raises CancelledError then.
         """
         try:
-            return await self._read(bytes_max)
+            return await self._read(bytes_max, too_large)
         except Refused as refused:
             self._finish(refused.code, refused.message, self._trailing)
         except StreamEnded:
             pass
         raise asyncio.CancelledError
 
-    async def _read(self, bytes_max: int) -> bytes | None:
+    async def _read(self, bytes_max: int, too_large: str) -> bytes | None:
         head = await self._stream.read(_HEAD_BYTES)
         if not head:
             return None
@@ -98,7 +100,7 @@ class Call:
         if len(head) < _HEAD_BYTES or head[0] > 1:
             raise Refused(Code.INTERNAL, "the message does not begin as one")
         if size > bytes_max:
-            raise _too_large(size, bytes_max)
+            raise Refused(Code.INVALID_ARGUMENT, too_large) if too_large else _too_large(size, bytes_max)
         raw = await self._stream.read(size)
         if len(raw) < size:
             raise Refused(Code.INTERNAL, "the message ends before its length")

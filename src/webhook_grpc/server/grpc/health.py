@@ -32,6 +32,7 @@ WATCHES_MAX: Final = 200
 WATCHES_PER_ADDRESS_MAX: Final = 50
 WRITE_SECONDS_MAX: Final = 5.0
 
+_ONE_REQUEST: Final = f"a health check has one request, of at most {REQUEST_BYTES_MAX} bytes"
 # In the trailing metadata of Check, once for each warning.
 _WARNING_KEY: Final = "webhook-warning"
 
@@ -119,14 +120,13 @@ class Health:
         try:
             with self._reads.place(call.peer.address):
                 async with asyncio.timeout(READ_SECONDS_MAX):
-                    raw = await call.read(REQUEST_BYTES_MAX + 1)
+                    raw = await call.read(REQUEST_BYTES_MAX, _ONE_REQUEST)
         except _NoPlace as error:
             call.abort(Code.RESOURCE_EXHAUSTED, str(error))
         except TimeoutError:
             call.abort(Code.DEADLINE_EXCEEDED, "the request did not come in time")
-        if raw is None or len(raw) > REQUEST_BYTES_MAX:
-            message = f"a health check has one request, of at most {REQUEST_BYTES_MAX} bytes"
-            call.abort(Code.INVALID_ARGUMENT, message)
+        if raw is None:
+            call.abort(Code.INVALID_ARGUMENT, _ONE_REQUEST)
         try:
             return health_pb2.HealthCheckRequest.FromString(raw).service
         except DecodeError:

@@ -142,12 +142,9 @@ class Reflection:
         call.abort(Code.RESOURCE_EXHAUSTED, message)
 
     async def _answer_one(self, call: Call) -> None:
-        raw = await call.read(REQUEST_BYTES_MAX + 1)
+        raw = await call.read(REQUEST_BYTES_MAX, f"a reflection request has at most {REQUEST_BYTES_MAX} bytes")
         if raw is None:
             raise _Ended
-        if len(raw) > REQUEST_BYTES_MAX:
-            message = f"a reflection request has at most {REQUEST_BYTES_MAX} bytes"
-            call.abort(Code.INVALID_ARGUMENT, message)
         try:
             request = pb.ServerReflectionRequest.FromString(raw)
         except DecodeError:
