@@ -433,6 +433,55 @@ async def test_the_size_of_the_table_changes_at_most_twice_in_a_block(client: Cl
     assert client.ended_with() is Reason.COMPRESSION_ERROR
 
 
+async def test_a_client_that_wants_a_smaller_table_is_told_once_that_none_is_used(client: Client) -> None:
+    """Some end the connection if the next header block does not begin with it (RFC 7541, section 4.2)."""
+    client.send(frames.settings({Setting.HEADER_TABLE_SIZE: 0}))
+    client.got()
+    for stream_id, prefix in ((1, connection.SIZE_UPDATE), (3, b"")):
+        client.call(stream_id)
+        answering(b"x")(client.streams[-1])
+        blocks = [payload for kind, _, _, payload in client.got() if kind == Kind.HEADERS]
+        assert blocks == [prefix + b"\x88", written([(b"grpc-status", b"0")])]
+
+
+async def test_who_waits_for_the_window_of_the_connection_holds_up_no_status() -> None:
+    client = Client().begin(INITIAL_WINDOW_SIZE=1_000_000)
+    client.call(1)
+    client.call(3)
+    client.connection.pause_writing()
+    answering(b"x" * 100_000)(client.streams[0])
+    answering(b"")(client.streams[1])
+    client.connection.resume_writing()
+    assert [stream_id for kind, _, stream_id, _ in client.got() if kind == Kind.HEADERS][-1] == 3
+    assert client.connection.send_window == 0
+
+
+async def test_an_answer_whose_turn_has_not_come_is_not_ended_while_others_are_taken() -> None:
+    client = Client().begin(INITIAL_WINDOW_SIZE=1_000_000)
+    client.call(1)
+    client.call(3)
+    answering(b"x" * 500_000)(client.streams[0])
+    answering(b"x" * 500_000)(client.streams[1])
+    now = asyncio.get_running_loop().time()
+    client.connection._sent_at = now + connection.UNTAKEN_SECONDS_MAX  # pyright: ignore[reportPrivateUsage]
+    client.connection.look(now + connection.UNTAKEN_SECONDS_MAX + 1)
+    assert client.resets() == []
+    client.connection._sent_at = now  # pyright: ignore[reportPrivateUsage]
+    client.connection.look(now + connection.UNTAKEN_SECONDS_MAX + 1)
+    assert client.resets() == [Reason.CANCEL] * 2
+
+
+async def test_the_number_of_the_last_stream_never_grows(client: Client) -> None:
+    client.connection.drain()
+    [_, asked] = client.got()
+    client.call(1)
+    client.send(frame(Kind.PING, frames.ACK, 0, asked[3]))
+    client.call(3, None)
+    client.connection.close(Reason.NO_ERROR)
+    numbers = [int.from_bytes(payload[:4], "big") for kind, _, _, payload in client.got() if kind == Kind.GOAWAY]
+    assert numbers == [1, 1]
+
+
 async def test_settings_have_a_bound(client: Client) -> None:
     client.send(frame(Kind.SETTINGS, 0, 0, b"\x00\x03\x00\x00\x00\x01" * (connection.SETTINGS_MAX + 1)))
     assert client.ended_with() is Reason.ENHANCE_YOUR_CALM

@@ -45,8 +45,8 @@ def spared() -> Generator[None]:
     _loading_count += 1
     try:
         yield
+        gc.freeze()  # but not what a load that failed has left
     finally:
         _loading_count -= 1
-        gc.freeze()
         if not _loading_count:  # another door may be loaded at the same time
             gc.enable()

@@ -212,8 +212,13 @@ class Call:
 
     def end(self, code: Code, message: str) -> None:
         """Ends a call that goes on, with a status; without, if its answer is on its way and not taken."""
-        self._finish(code, message, self._trailing)
+        self.leave(code, message)
         self._stream.reset(Reason.CANCEL)
+
+    def leave(self, code: Code, message: str) -> None:
+        """Ends the handler of a call that goes on, and sends a status behind what is on its way."""
+        self._finish(code, message, self._trailing)
+        self._stop()
 
     def _finish(self, code: Code, message: str, metadata: Metadata, answer: bytes | None = None) -> None:
         head, data, status = None, b"" if answer is None else _message(answer), trailers(code, message, metadata)

@@ -96,7 +96,7 @@ class Server:
         self._health.close()
         await self._listener.stop(grace_seconds)
         for call in list(self._in_progress.values()):
-            call.end(Code.UNAVAILABLE, "the server is stopping")
+            call.leave(Code.UNAVAILABLE, "the server is stopping")
         await asyncio.gather(*self._in_progress, return_exceptions=True)
         await self._listener.close()
         self._health.report_unread()

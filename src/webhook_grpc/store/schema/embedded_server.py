@@ -36,7 +36,9 @@ with warnings.catch_warnings():
 START_SECONDS_MAX: Final = 60  # recovery after a crash may take long; the library waits 10
 _POLL_SECONDS: Final = 0.1
 SUPERUSER: Final = "postgres"
-_SOCKET: Final = ".s.PGSQL.5432"
+_PORT: Final = 5432  # whatever PGPORT says: it names the socket
+_SOCKET: Final = f".s.PGSQL.{_PORT}"
+_ANSWER_SECONDS_MAX: Final = 2.0
 # First as the environment says. Where that names what this machine does not have, as it does when a login has brought
 # the names of another machine, in what there always is.
 _LOCALES: Final[Sequence[Mapping[str, str]]] = ({}, {"LC_ALL": "C"})
@@ -155,8 +157,11 @@ class EmbeddedServer(PostgresServer):
     def _answers(self) -> bool:
         """Returns whether a server takes connections at the socket: one of another container has a number there too."""
         with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(_ANSWER_SECONDS_MAX)
             try:
                 asked.connect(str(self._socket_folder() / _SOCKET))
+            except TimeoutError:
+                return True  # as many wait for it as may
             except OSError:
                 return False
             return True
@@ -167,7 +172,7 @@ class EmbeddedServer(PostgresServer):
         Runs in a session of its own, so that Ctrl-C in a terminal does not interrupt a start.
         """
         self._disown()
-        options = f"-h '' -k {shlex.quote(_as_list_item(self._socket_folder()))}"
+        options = f"-h '' -p {_PORT} -k {shlex.quote(_as_list_item(self._socket_folder()))}"
         program = str(self.bin_path / "pg_ctl")
         subprocess.run(  # noqa: S603 - a program of the wheel
             [program, "-w", "-t", str(START_SECONDS_MAX), "-D", ".", "-l", self.log.name, "-o", options, "start"],
@@ -194,13 +199,13 @@ def _replace_first_line(path: Path, line: str) -> None:
         opened = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:
         return  # there is none, or it is a link
-    with os.fdopen(opened, "r+") as file:
+    with os.fdopen(opened, "r+b") as file:  # a folder may have any name
         found = os.fstat(opened)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
             return
         rest = file.read().splitlines()[1:]
         file.seek(0)
-        file.write("\n".join([line, *rest, ""]))
+        file.write(b"\n".join([line.encode("ascii"), *rest, b""]))
         file.truncate()
 
 

@@ -56,6 +56,8 @@ UNTAKEN_SECONDS_MAX: Final = 10.0  # that an answer may wait without a byte of i
 CLOGGED_SECONDS_MAX: Final = 30.0  # that a client may take nothing at all
 CONTROL_BYTES_MAX: Final = 256 * 1024  # the same, of what does not wait: answers to pings and settings
 SETTINGS_MAX: Final = 32  # in one frame
+TABLE_BYTES: Final = 4096  # of the table of header fields, before anybody says otherwise
+SIZE_UPDATE: Final = b"\x20"  # to 0: the table for what we send, which we do not use (RFC 7541, section 4.2)
 SETTINGS_SECONDS_MAX: Final = 10.0  # from the connection to its settings
 SILENT_SECONDS_MAX: Final = 30.0  # then the client is asked whether it is still there
 PING_SECONDS_MAX: Final = 10.0
@@ -134,7 +136,9 @@ class Connection(asyncio.Protocol):
         self._drain_at: float | None = None  # since when no new streams are wanted
         self._is_drained = False  # none are taken any more
         self._ended_at: float | None = None
-        self._clogged_at = 0.0
+        self._clogged_at = self._sent_at = 0.0
+        self._goaway_id = STREAM_ID_MAX
+        self._updates_size = self._has_updated_size = False  # of the table for what is sent
 
     # --- the transport ---------------------------------------------------------------------------------------------
 
@@ -183,13 +187,16 @@ class Connection(asyncio.Protocol):
     def look_at_frames(self) -> None:
         """Looks at the frames that have come whole; for those that are too many, the connection lines up again."""
         was_lined_up, self._is_lined_up = self._is_lined_up, False
+        if self._ended_at is None:
+            try:
+                self._is_lined_up = self._take_frames(has_turn=was_lined_up)
+            except ConnectionEnds as ends:
+                self.close(ends.reason, str(ends))
+            except Exception:  # a mistake of ours: the other connections are read on
+                log.exception("a connection could not be read")
+                self.close(Reason.INTERNAL_ERROR)
         if self._ended_at is not None:
-            self._coming = b""
-            return
-        try:
-            self._is_lined_up = self._take_frames(has_turn=was_lined_up)
-        except ConnectionEnds as ends:
-            self.close(ends.reason, str(ends))
+            self._coming, self._is_lined_up = b"", False
         if self._is_lined_up:
             self._reading.line_up(self)
         if was_lined_up is not self._is_lined_up and not self.transport.is_closing():
@@ -254,6 +261,7 @@ class Connection(asyncio.Protocol):
         stream.received(data, len(payload), is_last=is_last)
         is_too_much = self._kept.size_bytes > self._bounds.kept_bytes_max
         if is_too_much and self._kept_bytes > self._bounds.kept_bytes_min and not stream.is_read:
+            self._count_reset()
             stream.reset(Reason.ENHANCE_YOUR_CALM)
 
     def _take_of_window(self, size_bytes: int) -> None:
@@ -396,7 +404,10 @@ class Connection(asyncio.Protocol):
         self._has_settings = True
         for at in range(0, len(payload), 6):
             key = int.from_bytes(payload[at : at + 2], "big")
-            _judge_setting(key, int.from_bytes(payload[at + 2 : at + 6], "big"))
+            value = int.from_bytes(payload[at + 2 : at + 6], "big")
+            _judge_setting(key, value)
+            if key == Setting.HEADER_TABLE_SIZE and value < TABLE_BYTES:
+                self._updates_size = not self._has_updated_size
         self.write(frame(Kind.SETTINGS, ACK, 0))
         windows = [payload[at + 2 : at + 6] for at in range(0, len(payload), 6) if payload[at : at + 2] == b"\0\4"]
         if windows:
@@ -462,7 +473,15 @@ class Connection(asyncio.Protocol):
     def take_window(self, size_bytes: int) -> None:
         """Counts data that is sent."""
         self.send_window -= size_bytes
+        self._sent_at = self._loop.time()
         self._empty.give(ANSWERED_BY)
+
+    def as_block(self, block: bytes) -> bytes:
+        """Returns a header block as it is sent next; once, if the client wants a smaller table, it begins with that."""
+        if not self._updates_size:
+            return block
+        self._updates_size, self._has_updated_size = False, True
+        return SIZE_UPDATE + block
 
     def line_up(self, stream: Stream) -> None:
         """Lets a stream that has something to send send it when its turn comes."""
@@ -475,18 +494,21 @@ class Connection(asyncio.Protocol):
 
     def send_waiting(self) -> None:
         """Sends what waits, as the windows allow: a frame of each stream in turn."""
+        aside = list[Stream]()  # that need the window of the connection, which is used up
         for _ in range(SENT_AT_ONCE):
             if not self._lined_up or self.is_clogged:
-                return
-            stream_id, stream = self._lined_up.popitem(last=False)
-            if not stream.may_send:
-                continue
-            if stream.needs_window and self.send_window <= 0:
-                self._lined_up[stream_id] = stream
-                self._lined_up.move_to_end(stream_id, last=False)
-                return
-            stream.send_some()
-            self.line_up(stream)
+                break
+            _, stream = self._lined_up.popitem(last=False)
+            if stream.may_send and stream.needs_window and self.send_window <= 0:
+                aside.append(stream)
+            elif stream.may_send:
+                stream.send_some()
+                self.line_up(stream)
+        for stream in reversed(aside):
+            self._lined_up[stream.stream_id] = stream
+            self._lined_up.move_to_end(stream.stream_id, last=False)
+        if self.is_clogged or len(self._lined_up) == len(aside):
+            return
         if not self._is_sending:
             self._is_sending = True
             self._loop.call_soon(self._send_more)
@@ -527,6 +549,7 @@ class Connection(asyncio.Protocol):
         if self._drain_at is None or self._is_drained:
             return
         self._is_drained = True
+        self._goaway_id = self._last_id
         if self._streams:
             self.write(goaway(self._last_id, Reason.NO_ERROR))
         else:
@@ -540,7 +563,7 @@ class Connection(asyncio.Protocol):
             return
         if reason is not Reason.NO_ERROR:
             log.debug("a connection was ended", reason=reason.name, problem=problem)
-        self.write(goaway(self._last_id, reason, problem))
+        self.write(goaway(min(self._last_id, self._goaway_id), reason, problem))  # it must not grow
         self._ended_at = self._loop.time()
         self._coming = b""
         for stream in list(self._streams.values()):
@@ -559,7 +582,8 @@ class Connection(asyncio.Protocol):
         self._look_at_client(now)
         self._look_at_age(now)
         for stream in list(self._untaken.values()):
-            if now - stream.taken_at > UNTAKEN_SECONDS_MAX:
+            is_in_turn = stream.may_send and now - self._sent_at <= UNTAKEN_SECONDS_MAX  # others' are taken meanwhile
+            if now - stream.taken_at > UNTAKEN_SECONDS_MAX and not is_in_turn:
                 stream.reset(Reason.CANCEL)
 
     def _look_at_client(self, now: float) -> None:

@@ -1,7 +1,6 @@
 """Header blocks of HTTP/2: read by the library `hpack`, within bounds, and judged; written without a table.
 
-Written fields are literals that no table keeps (RFC 7541, section 6.2.2): what the other side allows need not be known,
-and a block can be made once for all connections.
+Written fields are literals that no table keeps (RFC 7541, section 6.2.2), so a block is made once for all connections.
 """
 
 from __future__ import annotations

@@ -45,6 +45,10 @@ class Way(Protocol):
         """Counts data that is sent."""
         ...
 
+    def as_block(self, block: bytes) -> bytes:
+        """Returns a header block as it is sent next."""
+        ...
+
     def line_up(self, stream: Stream) -> None:
         """Lets a stream that has something to send send it when its turn comes."""
         ...
@@ -166,7 +170,7 @@ class Stream:
     def send_head(self, block: bytes) -> None:
         """Sends the fields that an answer begins with. Raises StreamEnded."""
         self._check()
-        self._way.write(_fields(self.stream_id, block, is_last=False))
+        self._way.write(_fields(self.stream_id, self._way.as_block(block), is_last=False))
 
     async def send(self, data: bytes) -> None:
         """Sends a part of the answer; returns when the client was able to take it. Raises StreamEnded."""
@@ -187,11 +191,11 @@ class Stream:
         self._check()
         self._has_ended_sending = True
         self._drop_received()
-        begin = b"" if head is None else _fields(self.stream_id, head, is_last=False)
+        begin = b"" if head is None else _fields(self.stream_id, self._way.as_block(head), is_last=False)
         if not self._unsent and not self._way.is_clogged and len(data) <= self._allowed():
             self._take(len(data))
             body = frame(Kind.DATA, 0, self.stream_id, data) if data else b""
-            self._way.write(begin + body + _fields(self.stream_id, trailers, is_last=True))
+            self._way.write(begin + body + _fields(self.stream_id, self._way.as_block(trailers), is_last=True))
             self._close()
             return
         if begin:
@@ -253,7 +257,7 @@ class Stream:
             self._drained.set_result(None)
         self._drained = None
         if self._trailers is not None:
-            self._way.write(_fields(self.stream_id, self._trailers, is_last=True))
+            self._way.write(_fields(self.stream_id, self._way.as_block(self._trailers), is_last=True))
             self._close()
 
     def _allowed(self) -> int:

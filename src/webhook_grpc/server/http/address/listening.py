@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Final, Protocol, cast
@@ -19,6 +20,7 @@ from webhook_grpc.server.handshakes import Handshakes
 
 _BACKLOG: Final = 1024
 _PAUSE_SECONDS: Final = 1.0  # before the door is loaded again
+_OURS: Final = "webhook_grpc."  # modules
 
 Loading = Callable[[], AbstractContextManager[None]]
 
@@ -137,6 +139,7 @@ class Listener:
         """
         while True:
             await _first_connection(listening)
+            before = set(sys.modules)
             try:
                 with self._loading():
                     return await asyncio.to_thread(self._load)
@@ -144,6 +147,9 @@ class Listener:
                 log.exception(
                     "HTTP can't be served; the next connection tries again", address=f"{self._host}:{self._port}"
                 )
+                for name in set(sys.modules) - before:
+                    if name.startswith(_OURS):
+                        del sys.modules[name]  # perhaps of the version before
                 _close_waiting(listening)
                 await asyncio.sleep(_PAUSE_SECONDS)
 
