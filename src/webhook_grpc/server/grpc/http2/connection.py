@@ -507,8 +507,8 @@ class Connection(asyncio.Protocol):
         for stream in reversed(aside):
             self._lined_up[stream.stream_id] = stream
             self._lined_up.move_to_end(stream.stream_id, last=False)
-        if self.is_clogged or len(self._lined_up) == len(aside):
-            return
+        if self.is_clogged or not self._lined_up or aside:
+            return  # whoever makes room calls this again
         if not self._is_sending:
             self._is_sending = True
             self._loop.call_soon(self._send_more)
