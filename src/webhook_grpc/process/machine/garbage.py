@@ -15,8 +15,8 @@ from typing import Final
 # hundred of them have some thousand objects. A published event leaves about two objects of garbage.
 _OBJECTS_MAX: Final = 10_000
 _YOUNG_MAX: Final = 10  # collections of the youngest before one of the middle; the default
-# Collections of the middle before one of all. What a crowd of watchers reads is a million objects, and no garbage: a walk
-# through them held the loop for 0.9 s. Garbage dies young, and is found by the others.
+# Collections of the middle before one of all. What a crowd of watchers reads is a million objects, and no garbage: to
+# walk through them held the loop for 0.9 s. Garbage dies young, and is found by the others.
 _MIDDLE_MAX: Final = 100
 
 _loading_count = 0  # of what is loaded at the moment; only `spared` writes it, in the loop's thread
