@@ -230,7 +230,7 @@ class App:
                 ProcessFigures(self.readiness, options.errors, self._loop_watch.lags, dropped_lines),
                 TlsFigures(certificates),
             ],
-            at_once=is_shared,  # siblings ask for figures, and wait only so long
+            at_once=is_shared,  # siblings read its figures, and wait only so long
         )
         self._monitor = self.engine.monitor(self.readiness.set_serving)
         self.port = 0

@@ -147,7 +147,7 @@ async def test_a_reader_that_stops_reading_is_dropped_and_may_resume_while_other
         await reading.begun()
         for _ in range(4):
             await service.publish_many(MANY // 4)
-        told, _ = await reading.deliveries(MANY)
+        received, _ = await reading.deliveries(MANY)
         async with slowness.timeout(60):
             while len(service.app._tail._subscriptions) > 1:  # pyright: ignore[reportPrivateUsage]
                 await asyncio.sleep(0.05)  # one that does not read hears nothing of being dropped
@@ -160,7 +160,7 @@ async def test_a_reader_that_stops_reading_is_dropped_and_may_resume_while_other
         assert len(seen) < MANY
         async with http.watch(WATCH, {"Last-Event-ID": last}) as resumed:
             others, _ = await resumed.deliveries(MANY - len(seen))
-    assert len(told) == len(seen | {delivery["delivery_id"] for delivery in others}) == MANY
+    assert len(received) == len(seen | {delivery["delivery_id"] for delivery in others}) == MANY
 
 
 async def small_reader(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

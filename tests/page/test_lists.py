@@ -160,7 +160,7 @@ async def test_the_time_up_to_which_was_looked_is_said_also_where_nothing_was_fo
     await service.create_webhook(receiver.url())
     await service.publish(event_type="quota.exceeded")
     for _ in range(2):
-        await ended(service, 280)  # eleven pages in all, and the page asks for ten of them by itself
+        await ended(service, 280)  # eleven pages in all, of which the page reads ten by itself
     for path in ("deliveries", "attempts", "events"):
         await page.goto(address(service, f"{path}?event_types=quota.*"))
         await expect(foot(page)).to_contain_text(re.compile(r"Looked back to \d+ \w+ \d\d:\d\d:\d\d\."))

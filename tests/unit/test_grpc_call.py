@@ -118,43 +118,41 @@ async def test_a_message_beyond_the_bound_of_its_method_is_refused_before_it_has
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "at most 1000 bytes")
 
 
-async def test_a_deadline_ends_the_handler_and_the_call(door: Door) -> None:
-    ended = asyncio.Event()
+class Waiting:
+    """A handler that waits until it is ended."""
 
-    async def handler(call: Call) -> bytes:
+    def __init__(self) -> None:
+        self.began, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def serve(self, _: Call) -> bytes:
+        self.began.set()
         try:
             await asyncio.Event().wait()
         finally:
-            ended.set()
+            self.ended.set()
         return b""
 
-    door.handler = handler
+
+async def test_a_deadline_ends_the_handler_and_the_call(door: Door) -> None:
+    waiting = Waiting()
+    door.handler = waiting.serve
     async with channel(door) as made:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await made.unary_unary("/a/B")(b"", timeout=0.05)
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         async with slowness.timeout(20):
-            await ended.wait()
+            await waiting.ended.wait()
 
 
 async def test_a_client_that_leaves_ends_the_handler(door: Door) -> None:
-    began, ended = asyncio.Event(), asyncio.Event()
-
-    async def handler(call: Call) -> bytes:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            ended.set()
-        return b""
-
-    door.handler = handler
+    waiting = Waiting()
+    door.handler = waiting.serve
     async with channel(door) as made:
         call = made.unary_unary("/a/B")(b"")
         async with slowness.timeout(20):
-            await began.wait()
+            await waiting.began.wait()
             call.cancel()
-            await ended.wait()
+            await waiting.ended.wait()
 
 
 async def test_an_unexpected_error_is_internal_without_its_text(door: Door) -> None:

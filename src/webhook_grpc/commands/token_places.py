@@ -160,11 +160,11 @@ class OverHttp:
         self._call("DELETE", f"/v1/tokens/{token_id}")
 
     def _call(self, verb: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        from http.client import HTTPException  # noqa: PLC0415 - see above
-        from urllib.error import HTTPError  # noqa: PLC0415 - see above
-        from urllib.request import Request  # noqa: PLC0415 - see above
+        from http.client import HTTPException  # noqa: PLC0415 - only a command that calls a server needs it
+        from urllib.error import HTTPError  # noqa: PLC0415 - only a command that calls a server needs it
+        from urllib.request import Request  # noqa: PLC0415 - only a command that calls a server needs it
 
-        from .no_redirects import OPENER  # noqa: PLC0415 - see above
+        from .no_redirects import OPENER  # noqa: PLC0415 - only a command that calls a server needs it
 
         if not self._url.startswith(("http://", "https://")):
             raise TokensFailed(f"{self._url} is not an http or https URL")

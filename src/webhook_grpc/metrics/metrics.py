@@ -27,7 +27,7 @@ class Metrics:
     @property
     def content_type(self) -> str:
         """Returns the value for the header `Content-Type`."""
-        from .writing import CONTENT_TYPE  # noqa: PLC0415 - see above
+        from .writing import CONTENT_TYPE  # noqa: PLC0415 - loaded by the first reader of figures
 
         return CONTENT_TYPE
 
@@ -52,7 +52,7 @@ class Metrics:
 
     def _load(self) -> Writer:
         if self._writer is None:
-            from .writing import Writer  # noqa: PLC0415 - see above
+            from .writing import Writer  # noqa: PLC0415 - loaded by the first reader of figures
 
             self._writer = Writer(self._sources)
         return self._writer

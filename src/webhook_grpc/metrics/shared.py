@@ -26,7 +26,7 @@ class SharedMetrics:
 
         Raises TimeoutError if the parent does not answer.
         """
-        from .writing import written  # noqa: PLC0415 - see `Metrics`
+        from .writing import written  # noqa: PLC0415 - loaded by the first reader of figures
 
         found = await self._siblings.all_figures()
         up = {number: float(number in found.texts) for number in found.restarts}

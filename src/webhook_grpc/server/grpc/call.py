@@ -80,7 +80,7 @@ class Call:
     async def read(self, bytes_max: int = RECEIVE_BYTES_MAX, too_large: str = "") -> bytes | None:
         """Returns the next message, None if the client has sent its last one.
 
-        `too_large`: what the client is told, as INVALID_ARGUMENT, of one with more than `bytes_max`.
+        `too_large`: the message of the INVALID_ARGUMENT that refuses one with more than `bytes_max`.
 
         Ends the call with a status if what comes is no message or too large; raises CancelledError then.
         """
@@ -120,7 +120,7 @@ class Call:
                 raw, size = inflating.unconsumed_tail + raw, size + len(parts[-1])
                 if size > bytes_max:
                     raise _too_large(size, bytes_max)
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # others get turns of the loop between pieces
         except zlib.error:
             raise Refused(Code.INTERNAL, "a compressed message can't be read") from None
         if not inflating.eof:

@@ -125,7 +125,7 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def sentence_of(error: Unavailable) -> str:
-    """Returns what an operator is told: also what Postgres said, for it may answer and not be able to do something."""
+    """Returns what is reported to operators: also what Postgres said, which may answer and still not do something."""
     cause = cause_of(error)
     return error.message if cause.sqlstate is None else f"{error.message}: {cause.text} (SQLSTATE {cause.sqlstate})"
 

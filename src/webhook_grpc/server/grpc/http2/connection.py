@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any, Final, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, cast
 
 import structlog
 
@@ -47,7 +47,7 @@ from .stream import Stream
 FRAMES_AT_ONCE: Final = 200  # that are looked at in one turn of the event loop
 SENT_AT_ONCE: Final = 64  # frames that are sent in one turn of the event loop
 CONNECTION_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
-LIST_BYTES_ADVISED: Final = 16 * 1024  # of header fields: what clients are told
+LIST_BYTES_ADVISED: Final = 16 * 1024  # of header fields: announced to clients
 SMALL_WINDOW_BYTES: Final = 1024  # an update of less brings nothing
 SMALL_DATA_BYTES: Final = 64  # data of less neither, but the last
 ANSWERED_BY: Final = 4  # frames that bring nothing, which a client may send for each call and each frame of data
@@ -234,7 +234,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionEnds(Reason.PROTOCOL_ERROR, "a header block goes on behind another frame")
         if not self._has_settings and kind != Kind.SETTINGS:
             raise ConnectionEnds(Reason.PROTOCOL_ERROR, "the first frame has to be SETTINGS")
-        take = _TAKE.get(kind)
+        take = self._TAKE.get(kind)
         if take is None:
             self._count_empty()  # a kind that is not known is ignored
         else:
@@ -443,6 +443,19 @@ class Connection(asyncio.Protocol):
         if stream_id:
             raise ConnectionEnds(Reason.PROTOCOL_ERROR, "a frame of the connection in a stream")
 
+    _TAKE: ClassVar[Mapping[int, Callable[[Any, int, int, bytes], None]]] = {
+        Kind.DATA: _take_data,
+        Kind.HEADERS: _take_headers,
+        Kind.PRIORITY: _take_priority,
+        Kind.RST_STREAM: _take_reset,
+        Kind.SETTINGS: _take_settings,
+        Kind.PUSH_PROMISE: _take_push,
+        Kind.PING: _take_ping,
+        Kind.GOAWAY: _take_goaway,
+        Kind.WINDOW_UPDATE: _take_window_update,
+        Kind.CONTINUATION: _take_continuation,
+    }
+
     # --- budgets ---------------------------------------------------------------------------------------------------
 
     def _count_reset(self) -> None:
@@ -629,17 +642,3 @@ def _judge_setting(key: int, value: int) -> None:
         raise ConnectionEnds(Reason.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large")
     if key == Setting.MAX_FRAME_SIZE and not FRAME_BYTES_MAX <= value < 2**24:
         raise ConnectionEnds(Reason.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of range")
-
-
-_TAKE: Final[dict[int, Callable[[Connection, int, int, bytes], None]]] = {
-    Kind.DATA: Connection._take_data,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - a table of its own methods
-    Kind.HEADERS: Connection._take_headers,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.PRIORITY: Connection._take_priority,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.RST_STREAM: Connection._take_reset,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.SETTINGS: Connection._take_settings,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.PUSH_PROMISE: Connection._take_push,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.PING: Connection._take_ping,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.GOAWAY: Connection._take_goaway,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.WINDOW_UPDATE: Connection._take_window_update,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-    Kind.CONTINUATION: Connection._take_continuation,  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - likewise
-}
