@@ -90,14 +90,15 @@ async def run(names: Sequence[str], scale: float, log: Path, say: Callable[[str]
 
 async def _attack(name: str, scale: float, target: Target, others: Others) -> Row:
     began, (cpu, _) = time.time(), target.figures()
-    is_broken = False
+    is_broken, bound = False, asyncio.timeout(ATTACK_SECONDS_MAX)
     try:
-        async with asyncio.timeout(ATTACK_SECONDS_MAX):
+        async with bound:
             outcome = await _while_they_call(ATTACKS[name], scale, target, others)
     except Broken as error:
         outcome, is_broken = str(error), True
     except TimeoutError:
-        outcome, is_broken = f"took more than {ATTACK_SECONDS_MAX:g} s", True
+        outcome = f"took more than {ATTACK_SECONDS_MAX:g} s" if bound.expired() else "what it waited for did not come"
+        is_broken = True
     except grpc.aio.AioRpcError as error:  # the attacker's own; the others go on
         outcome, is_broken = f"{error.code().name}: {error.details()}", True
     after, megabytes = target.figures()

@@ -249,6 +249,7 @@ async def unread_changes(target: Target, scale: float) -> str:
     request = message(service_pb2.WatchDeliveriesRequest().SerializeToString())
     block = head(METHOD + "WatchDeliveries", ("authorization", f"Bearer {HOSTILE}"))
     async with _webhook(target, b"HTTP/1.1 200 OK\r\nContent-Length: 16000\r\n\r\n" + b"x" * 16_000) as stub:
+        before = await once_calm(lambda: _succeeded(stub))
         for _ in range(max(1, round(5 * scale))):
             connection = await Http2.open(target, window=1000)
             for number in streams(100):
@@ -259,16 +260,26 @@ async def unread_changes(target: Target, scale: float) -> str:
         event = event_pb2.Event(event_type="job.completed", data_json="{}")
         batch = service_pb2.BatchPublishEventsRequest(requests=[service_pb2.PublishEventRequest(event=event)] * count)
         await stub.BatchPublishEvents(batch, metadata=bearer(HOSTILE))
-        listed = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_SUCCEEDED], page_size=count)
         try:
             async with slowness.timeout(SECONDS_MAX):
-                while len((await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))).deliveries) < count:
+                while await _succeeded(stub) < before + count:
                     await asyncio.sleep(0.1)  # a list gives no signal
         except grpc.aio.AioRpcError as refused:
             if refused.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                 raise
             return f"{max(1, round(5 * scale)) * 100} watches, until no further answers were given"
     return f"{max(1, round(5 * scale)) * 100} watches, {count} changes"
+
+
+async def _succeeded(stub: Any) -> int:
+    """Returns how many deliveries of the hostile customer have succeeded: on all pages, which large answers shorten."""
+    listed, count = service_pb2.ListDeliveriesRequest(statuses=[delivery_pb2.DELIVERY_STATUS_SUCCEEDED]), 0
+    while True:
+        page = await stub.ListDeliveries(listed, metadata=bearer(HOSTILE))
+        count += len(page.deliveries)
+        if not page.next_page_token:
+            return count
+        listed.page_token = page.next_page_token
 
 
 async def unread_answers(target: Target, scale: float) -> str:
