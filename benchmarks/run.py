@@ -25,6 +25,7 @@ from benchmarks.parts.children import ROOT
 from benchmarks.parts.figures import FORMS, Row
 from benchmarks.parts.results import Result
 from benchmarks.parts.servers import EMBEDDED, Servers
+from benchmarks.parts.steps import steps
 from benchmarks.parts.table import circumstances, compared, explained, spending, table
 from benchmarks.rows import ROWS
 
@@ -32,6 +33,7 @@ PROGRAM: Final = Path(sys.executable).with_name("webhook-grpc")
 RESULTS: Final = ROOT / "benchmarks" / "results" / "bench.json"
 BUILD: Final = ROOT / "build"  # for results that are not committed: short forms, other programs
 DOCUMENT: Final = ROOT / "docs" / "performance.md"
+GROWTH: Final = ROOT / "docs" / "growth.md"
 CHART: Final = ROOT / "docs" / "performance.svg"
 SECONDS_MAX: Final = 1200.0
 ROW_FACTOR: Final = 2.5  # of the seconds that a row needs: its bound
@@ -128,17 +130,23 @@ def document_with(document: str, results: Mapping[str, Result], before: Mapping[
             circumstances(results),
         ]
     )
-    pattern = r"(<!-- measured: bench -->\n).*?(<!-- end -->)"
+    return placed(document, "bench", text)
+
+
+def placed(document: str, mark: str, text: str) -> str:
+    """Returns a document with a text in the place that a mark names. Raises ValueError if it has none."""
+    pattern = rf"(<!-- measured: {mark} -->\n).*?(<!-- end -->)"
     replaced, count = re.subn(pattern, lambda match: f"{match[1]}{text}\n{match[2]}", document, flags=re.DOTALL)
     if count != 1:
-        raise ValueError("the document has no place for what `make bench` measured")
+        raise ValueError(f"the document has no place for what `make bench` measured: {mark}")
     return replaced
 
 
 def write_document(results: Mapping[str, Result], before: Mapping[str, Result]) -> None:
-    """Writes the table and the chart into the docs."""
+    """Writes the tables and the chart into the docs."""
     DOCUMENT.write_text(document_with(DOCUMENT.read_text(), results, before))
     CHART.write_text(chart(results))
+    GROWTH.write_text(placed(GROWTH.read_text(), "steps", steps(results)))
 
 
 def arguments_of(given: Sequence[str]) -> argparse.Namespace:

@@ -26,10 +26,10 @@ def table(results: Mapping[str, Result], before: Mapping[str, Result]) -> str:
 
 
 def _cells(figure: Figure) -> Sequence[str]:
-    limit = "" if figure.limit is None else _amount(figure.limit, figure.unit)
+    limit = "" if figure.limit is None else amount(figure.limit, figure.unit)
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
     met = {True: "yes", False: "**no**", None: ""}[figure.is_met]
-    return figure.name, _amount(figure.value, figure.unit), limit, ratio, target(figure), met
+    return figure.name, amount(figure.value, figure.unit), limit, ratio, target(figure), met
 
 
 def target(figure: Figure) -> str:
@@ -76,7 +76,7 @@ def compared(this: Mapping[str, Result], other: Mapping[str, Result], name: str)
         for figure in result.figures:
             if then := theirs.get(figure.name):
                 ratio = f"{figure.value / then.value:.2f}" if then.value else ""
-                values = f"{_amount(figure.value, figure.unit)} | {_amount(then.value, then.unit)}"
+                values = f"{amount(figure.value, figure.unit)} | {amount(then.value, then.unit)}"
                 lines.append(f"| {row} | {figure.name} | {values} | {ratio} |")
     return "\n".join(lines)
 
@@ -100,9 +100,11 @@ def explained(results: Mapping[str, Result]) -> str:
     )
 
 
-def _amount(value: float, unit: str) -> str:
+def amount(value: float, unit: str) -> str:
+    """Returns a value with as many digits as matter, and its unit."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 0.1 else 4
-    return f"{value:,.{digits}f}{'' if unit.startswith('/') else ' '}{unit}"
+    space = " " if unit and not unit.startswith("/") else ""
+    return f"{value:,.{digits}f}{space}{unit}"
 
 
 def _plain(text: str) -> str:

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 from benchmarks.parts.chart import LEFT, REACH_MAX, RIGHT, WIDTH, chart, reach
 from benchmarks.parts.figures import FORMS, Figure, Spent
-from benchmarks.parts.results import Measured, Result, from_json, merged, to_json
+from benchmarks.parts.results import Measured, Result, from_json, load, merged, to_json
+from benchmarks.parts.steps import steps
 from benchmarks.parts.table import compared, moved, spending, table
-from benchmarks.run import arguments_of, document_with, in_order, is_kept
+from benchmarks.run import GROWTH, RESULTS, arguments_of, document_with, in_order, is_kept, placed
 
 RATE = Figure("rate", 800.0, "/s", limit=1000.0, at_least=0.8)
 COST = Figure("CPU", 0.3, "ms", limit=0.1, at_most=2.2)
@@ -107,6 +108,11 @@ def test_the_document_keeps_what_stands_around_the_results() -> None:
     assert document_with(written, {"end-to-end": result(RATE)}, {}) == written
     with pytest.raises(ValueError, match="no place"):
         document_with("nothing", {}, {})
+
+
+def test_the_guide_to_growth_says_what_the_results_do() -> None:
+    guide = GROWTH.read_text()
+    assert placed(guide, "steps", steps(load(RESULTS))) == guide, "`make bench` writes both"
 
 
 def test_rows_stand_in_their_order_and_those_that_are_no_more_are_left_out() -> None:
