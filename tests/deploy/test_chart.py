@@ -237,6 +237,26 @@ def test_each_service_finds_the_pods_and_their_ports() -> None:
     assert [service["metadata"]["name"] for service in found] == ["shop-webhook-grpc-metrics"]
 
 
+def test_what_guards_and_scales_pods_is_about_those_of_the_service() -> None:
+    everything = rendered("everything")
+    [deployment] = of_kind(everything, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    [budget] = of_kind(everything, "PodDisruptionBudget")
+    assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    [autoscaler] = of_kind(everything, "HorizontalPodAutoscaler")
+    target = autoscaler["spec"]["scaleTargetRef"]
+    assert target == {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    for values in VALUES:
+        of_jobs = [job["spec"]["template"]["metadata"]["labels"] for job in of_kind(rendered(values), "Job")]
+        for policy in policies(values):
+            wanted = policy["spec"]["podSelector"]["matchLabels"].items()
+            is_for_jobs = policy["metadata"]["name"].endswith("-migrate")
+            assert [wanted <= one.items() for one in (labels, *of_jobs)] == [
+                not is_for_jobs,
+                *[is_for_jobs] * len(of_jobs),
+            ]
+
+
 def leaves(values: Any, path: str = "") -> set[str]:
     """The values by their paths, as far as the chart knows what is in them."""
     free = {"resources", "podSecurityContext", "containerSecurityContext", "migrate.resources"}

@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import threading
+import uuid
 from typing import Any
 
 import aiohttp
@@ -19,6 +20,7 @@ from webhook.v1 import service_pb2
 from webhook.v1.webhook_pb2 import WebhookStatus
 
 from tests.support import slowness
+from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.api.methods import METHODS
@@ -28,6 +30,7 @@ from webhook_grpc.server.http.address.listening import HttpAddressInUse
 from webhook_grpc.server.http.connection import REQUESTS_AHEAD_MAX
 from webhook_grpc.server.http.routes import PREFIXES, routes_of
 from webhook_grpc.settings import Settings
+from webhook_grpc.store.schema.migrate import migrate
 
 from .client import URL, Http
 
@@ -492,6 +495,25 @@ async def test_the_root_says_where_to_look(services: ServiceFactory) -> None:
             if "deliveries:watch" not in path:
                 answer = await http.get(f"{path}?customer_id={CUSTOMER}" if path.startswith("/api/") else path)
                 assert answer.status == 200, path
+
+
+@pytest.mark.slow
+async def test_without_its_database_a_service_is_alive_but_not_ready(
+    services: ServiceFactory, postgres: TestPostgres
+) -> None:
+    name = f"webhook_test_away_{uuid.uuid4().hex[:8]}"
+    services.database_url = postgres.create_database(name)
+    await asyncio.to_thread(migrate, services.database_url)
+    service = await services.start(http_address="127.0.0.1:0", database_timeout_seconds=slowness.scaled(1.0))
+    async with Http(service) as http:
+        assert (await http.get("/readyz")).status == 200
+
+        postgres.drop_database(name)
+
+        async with slowness.timeout(20):
+            while (await http.get("/readyz")).status != 503:
+                await asyncio.sleep(0.05)  # the service looks at its database once a second
+        assert (await http.get("/healthz")).status == 200, "starting it again would bring no database back"
 
 
 async def test_readyz_fails_while_calls_cannot_be_answered_and_healthz_never(

@@ -54,6 +54,8 @@ _FUNCTIONS_BOUND: Final = (
 
 SELECT_BACKEND: Final = "SELECT pg_backend_pid()"
 
+SERVER_VERSION_MIN: Final = 150_000
+
 _POOLER_ROUNDS: Final = 8
 
 
@@ -78,6 +80,15 @@ async def server_version(database: Queries) -> str:
     """Returns the version of Postgres, such as `17.2`. Raises Unavailable."""
     [(version,)] = await database.rows(SELECT_VERSION)
     return version
+
+
+def check_version(version: int) -> None:
+    """Raises UnsuitableServer unless the server is new enough. `version`: as libpq gives it, 150_018 for 15.18."""
+    if version < SERVER_VERSION_MIN:
+        raise UnsuitableServer(
+            f"the server is Postgres {version // 10_000}, and at least {SERVER_VERSION_MIN // 10_000} is needed; "
+            "upgrade it, or name another in WEBHOOK_DATABASE_URL"
+        )
 
 
 def check_encoding(connection: Connection[Row]) -> None:

@@ -244,6 +244,7 @@ def _make_table(connection: Connection, schema: str, *, is_new: bool) -> None:
 @contextmanager
 def _connected(conninfo: str, name: str) -> Generator[Connection]:
     with opened(conninfo, name) as connection, _explained("looking at the server"):
+        server_checks.check_version(connection.info.server_version)
         yield connection
 
 
