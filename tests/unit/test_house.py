@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ TESTS = Path(__file__).parents[1]
 MODULES = sorted(SOURCE.rglob("*.py"))
 PARAMETERS_MAX = 7
 ROOM_MODULES_MAX = 13  # the spine of the engine, which is one subject; of others less
+PROOF = re.compile(r"(^|[._])(macs?|digest|sha256|hash_of|token_hash)$")
 COMPOSITION_ROOTS = frozenset({"App", "Engine"})  # what they wire is what they take
 
 
@@ -24,9 +26,9 @@ in_one_process = pytest.mark.xdist_group("unit/test_house")  # which reads the s
 
 
 @functools.cache
-def read_source() -> tuple[list[str], list[str]]:
-    """The constructors that take too much, and the attributes that look like callbacks and are assigned."""
-    constructors, callbacks = list[str](), list[str]()
+def read_source() -> tuple[list[str], list[str], list[str]]:
+    """Constructors that take too much, assigned attributes that look like callbacks, proofs that `==` compares."""
+    constructors, callbacks, proofs = list[str](), list[str](), list[str]()
     for path in MODULES:
         where = path.relative_to(SOURCE)
         for node in ast.walk(ast.parse(path.read_text())):
@@ -34,7 +36,17 @@ def read_source() -> tuple[list[str], list[str]]:
                 constructors += [f"{where}: {found}" for found in too_many_parameters(node)]
             elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
                 callbacks += [f"{where}: {found}" for found in assigned_callbacks(node)]
-    return constructors, callbacks
+            elif isinstance(node, ast.Compare) and is_about_a_proof(node):
+                proofs.append(f"{where}:{node.lineno}: {ast.unparse(node)}")
+    return constructors, callbacks, proofs
+
+
+def is_about_a_proof(comparison: ast.Compare) -> bool:
+    """Whether a hash or a MAC is compared, however: by equality or among others."""
+    if not any(isinstance(operator, ast.Eq | ast.NotEq | ast.In | ast.NotIn) for operator in comparison.ops):
+        return False
+    sides = [side.func if isinstance(side, ast.Call) else side for side in (comparison.left, *comparison.comparators)]
+    return any(PROOF.search(ast.unparse(side)) for side in sides if isinstance(side, ast.Attribute | ast.Name))
 
 
 def parameter_count(function: ast.FunctionDef) -> int:
@@ -84,6 +96,15 @@ def assigned_callbacks(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iter
 def test_no_callback_is_assigned_to_another_object() -> None:
     """Nor is there an attribute that does nothing until it is replaced: a reader could not tell who is called."""
     assert read_source()[1] == []
+
+
+@in_one_process
+def test_hashes_and_macs_are_compared_in_constant_time_alone() -> None:
+    """By `hmac.compare_digest`: how long `==` takes says how much of a guess was right."""
+    assert read_source()[2] == []
+    guessed = ast.parse("found.sha256 == hash_of(secret)", mode="eval").body
+    assert isinstance(guessed, ast.Compare)
+    assert is_about_a_proof(guessed)
 
 
 SHARED = sorted(
