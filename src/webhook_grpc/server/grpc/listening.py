@@ -17,8 +17,10 @@ from webhook_grpc.server.certificates import Certificates
 from webhook_grpc.server.handshakes import Handshakes
 
 from .call import Peer
-from .http2.connection import AGE_SECONDS_MAX, Bounds, Connection, Kept
+from .http2.bounds import Bounds, Kept
+from .http2.connection import Connection
 from .http2.frames import Reason
+from .http2.lifetime import AGE_SECONDS_MAX
 from .http2.reading import Reading
 from .http2.stream import Stream
 
