@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from webhook_grpc.server.grpc.http2 import budgets, connection, frames, lifetime, reading, sending
+from webhook_grpc.server.grpc.http2 import budgets, connection, frames, lifetime, reading, sending, streams
 from webhook_grpc.server.grpc.http2.bounds import Bounds, Kept
 from webhook_grpc.server.grpc.http2.connection import Connection
 from webhook_grpc.server.grpc.http2.frames import Kind, Reason, Setting, frame
@@ -219,6 +219,77 @@ async def test_what_nobody_reads_is_bounded_in_all_streams_together(client: Clie
     assert client.kept.size_bytes <= BOUNDS.kept_bytes_max
     client.connection.connection_lost(None)
     assert client.kept.size_bytes == 0
+
+
+def trailers(client: Client, stream_id: int, value: str, flags: int = HEADERS | LAST) -> bytes:
+    return frame(Kind.HEADERS, flags, stream_id, client.head([("x-late", value)]))
+
+
+def answered_early(client: Client) -> None:
+    client.call(1, None)
+    answering(b"no")(client.streams[-1])
+    assert client.resets() == [Reason.NO_ERROR]
+
+
+def reset_early(client: Client) -> None:
+    client.call(1, None)
+    client.streams[-1].reset(Reason.CANCEL)
+
+
+def malformed(client: Client) -> None:
+    client.call(1, None, HEAD[1:])
+
+
+@pytest.mark.parametrize("end", [answered_early, reset_early, malformed])
+async def test_trailers_of_a_stream_that_we_ended_are_dropped_and_the_connection_goes_on(
+    client: Client, end: Callable[[Client], None]
+) -> None:
+    """The client could not know (RFC 9113, section 5.1). They are read: the next block may stand on their fields."""
+    end(client)
+    client.streams.clear()
+    client.send(frame(Kind.DATA, 0, 1, b"x" * 100) + trailers(client, 1, "seen"))
+    client.call(3, None, [*HEAD, ("x-late", "seen")])
+    assert client.transport.is_open
+    assert [dict(stream.head.fields)[b"x-late"] for stream in client.streams] == [b"seen"]
+    client.send(trailers(client, 1, "again"))
+    assert client.ended_with() is Reason.STREAM_CLOSED, "nothing may come behind the last frame"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [frame(Kind.RST_STREAM, 0, 1, bytes(4)), frame(Kind.DATA, LAST, 1)],
+    ids=["reset by the client", "all was sent"],
+)
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_trailers_behind_the_end_of_what_the_client_sends_end_the_connection(
+    client: Client, end: bytes, *, is_answered: bool
+) -> None:
+    client.call(1, None)
+    if is_answered:
+        answering(b"no")(client.streams[-1])
+    client.send(end + trailers(client, 1, "late"))
+    assert client.ended_with() is Reason.STREAM_CLOSED
+
+
+async def test_late_trailers_are_borne_of_a_bounded_number_of_streams_and_are_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "ENDED_EARLY_MAX", 2)
+    for stream_id in (1, 3, 5):
+        client.call(stream_id, None)
+        client.streams[-1].reset(Reason.CANCEL)
+    for _ in range(EMPTY_FRAMES.at_once - 10):
+        client.send(trailers(client, 5, "late", HEADERS))
+    assert client.transport.is_open
+    for _ in range(20):
+        client.send(trailers(client, 5, "late", HEADERS))
+    assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+    client = Client().begin()
+    for stream_id in (1, 3, 5):
+        client.call(stream_id, None)
+        client.streams[-1].reset(Reason.CANCEL)
+    client.send(trailers(client, 1, "late"))
+    assert client.ended_with() is Reason.STREAM_CLOSED
 
 
 async def test_streams_beyond_the_bound_are_refused_so_that_clients_try_them_again(client: Client) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from .bounds import Bounds, Kept
@@ -31,6 +32,7 @@ from .stream import Stream
 RECEIVE_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
 SMALL_WINDOW_BYTES: Final = 1024  # an update of less brings nothing
 SMALL_DATA_BYTES: Final = 64  # data of less neither, but the last
+ENDED_EARLY_MAX: Final = 200  # streams of one connection whose late fields are expected: those that ended last
 
 
 class Streams:
@@ -56,6 +58,7 @@ class Streams:
         self._begin = begin
         self._unused = unused
         self._open: dict[int, Stream] = {}
+        self._ended_early: dict[int, None] = {}  # by us, before their clients had sent all: more may be on its way
         self._blocks = BlockReader()
         self._block: tuple[int, int, bytearray] | None = None  # of whose header block more has to come
         self._initial_window = WINDOW_BYTES
@@ -101,10 +104,17 @@ class Streams:
         """Called once, when a stream has ended."""
         self._open.pop(stream.stream_id, None)
         self._sending.forget(stream)
+        if not stream.has_all:
+            self._note_ended_early(stream.stream_id)
         if stream.has_answer:
             self._budgets.allow_reset()
         if not self._open:
             self._unused()
+
+    def _note_ended_early(self, stream_id: int) -> None:
+        self._ended_early[stream_id] = None
+        if len(self._ended_early) > ENDED_EARLY_MAX:
+            del self._ended_early[next(iter(self._ended_early))]
 
     # --- data ------------------------------------------------------------------------------------------------------
 
@@ -121,6 +131,8 @@ class Streams:
         if stream is None:  # it has ended here; perhaps the client did not know that yet
             if len(payload) < SMALL_DATA_BYTES:
                 self._count_empty()
+            if is_last:
+                self._ended_early.pop(stream_id, None)
             self._sending.write(reset(stream_id, Reason.STREAM_CLOSED))
             return
         if stream.has_all:
@@ -207,6 +219,8 @@ class Streams:
             else:
                 self._count_reset()
                 self._sending.write(reset(stream_id, ends.reason))
+                if not is_last:
+                    self._note_ended_early(stream_id)
 
     def _begin_stream(self, stream_id: int, block: bytes, *, is_last: bool) -> None:
         head = self._blocks.head(block)
@@ -219,12 +233,26 @@ class Streams:
 
     def _take_trailers(self, stream_id: int, block: bytes, *, is_last: bool) -> None:
         stream = self._open.get(stream_id)
+        if stream is None and stream_id in self._ended_early:
+            self._drop_trailers(stream_id, block, is_last=is_last)
+            return
         if stream is None or stream.has_all:
             raise ConnectionEnds(Reason.STREAM_CLOSED, "a header block in a stream that has ended")
         self._blocks.trailers(block)
         if not is_last:
             raise StreamEnds(Reason.PROTOCOL_ERROR, "trailers have to end the stream")
         stream.received(b"", 0, is_last=True)
+
+    def _drop_trailers(self, stream_id: int, block: bytes, *, is_last: bool) -> None:
+        """Reads fields that were on their way when we ended their stream, for the table that all blocks share.
+
+        (RFC 9113, section 5.1: whoever resets a stream has to bear what comes in it until the other side knows.)
+        """
+        self._count_empty()
+        if is_last:
+            del self._ended_early[stream_id]
+        with suppress(StreamEnds):  # it has ended, whatever is wrong with them
+            self._blocks.trailers(block)
 
     # --- the others ------------------------------------------------------------------------------------------------
 
@@ -238,6 +266,7 @@ class Streams:
         else:
             self._count_reset()
             stream.end()
+        self._ended_early.pop(stream_id, None)  # nothing comes in it any more
 
     def _take_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
         del flags
