@@ -1,8 +1,9 @@
-"""Receivers that speak whatever a test wants, byte for byte."""
+"""Receivers that speak whatever a test wants, byte for byte; and a socket that is read so."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -84,3 +85,12 @@ async def until_closed(reader: asyncio.StreamReader, _: asyncio.StreamWriter) ->
     """Waits until the client has closed the connection."""
     while await reader.read(65_536):
         pass
+
+
+async def first_byte(connection: socket.socket) -> bytes:
+    """Waits for the first byte that comes, and returns it; b"" if the connection is closed or reset instead."""
+    connection.setblocking(False)
+    try:
+        return await asyncio.get_running_loop().sock_recv(connection, 1)
+    except ConnectionError:
+        return b""

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from webhook_grpc.server.grpc.http2 import budgets, connection, frames, reading
-from webhook_grpc.server.grpc.http2.connection import Bounds, Connection, Kept
+from webhook_grpc.server.grpc.http2 import budgets, connection, frames, lifetime, reading, sending, streams
+from webhook_grpc.server.grpc.http2.bounds import Bounds, Kept
+from webhook_grpc.server.grpc.http2.connection import Connection
 from webhook_grpc.server.grpc.http2.frames import Kind, Reason, Setting, frame
 from webhook_grpc.server.grpc.http2.header_blocks import BLOCK_BYTES_MAX, written
 from webhook_grpc.server.grpc.http2.reading import Reading
@@ -127,8 +128,8 @@ EMPTY_FRAMES: Final = budgets.BudgetLimits(at_once=50, each_second=0)
 
 @pytest.fixture(autouse=True)
 def bounds_that_do_not_depend_on_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "RESETS", RESETS)
-    monkeypatch.setattr(connection, "EMPTY_FRAMES", EMPTY_FRAMES)
+    monkeypatch.setattr(budgets, "RESETS", RESETS)
+    monkeypatch.setattr(budgets, "EMPTY_FRAMES", EMPTY_FRAMES)
     monkeypatch.setattr(connection, "LINGER_SECONDS", 0.0)
     monkeypatch.setattr(reading, "TURN_SECONDS", float("inf"))  # the machine may be busy
 
@@ -218,6 +219,77 @@ async def test_what_nobody_reads_is_bounded_in_all_streams_together(client: Clie
     assert client.kept.size_bytes <= BOUNDS.kept_bytes_max
     client.connection.connection_lost(None)
     assert client.kept.size_bytes == 0
+
+
+def trailers(client: Client, stream_id: int, value: str, flags: int = HEADERS | LAST) -> bytes:
+    return frame(Kind.HEADERS, flags, stream_id, client.head([("x-late", value)]))
+
+
+def answered_early(client: Client) -> None:
+    client.call(1, None)
+    answering(b"no")(client.streams[-1])
+    assert client.resets() == [Reason.NO_ERROR]
+
+
+def reset_early(client: Client) -> None:
+    client.call(1, None)
+    client.streams[-1].reset(Reason.CANCEL)
+
+
+def malformed(client: Client) -> None:
+    client.call(1, None, HEAD[1:])
+
+
+@pytest.mark.parametrize("end", [answered_early, reset_early, malformed])
+async def test_trailers_of_a_stream_that_we_ended_are_dropped_and_the_connection_goes_on(
+    client: Client, end: Callable[[Client], None]
+) -> None:
+    """The client could not know (RFC 9113, section 5.1). They are read: the next block may stand on their fields."""
+    end(client)
+    client.streams.clear()
+    client.send(frame(Kind.DATA, 0, 1, b"x" * 100) + trailers(client, 1, "seen"))
+    client.call(3, None, [*HEAD, ("x-late", "seen")])
+    assert client.transport.is_open
+    assert [dict(stream.head.fields)[b"x-late"] for stream in client.streams] == [b"seen"]
+    client.send(trailers(client, 1, "again"))
+    assert client.ended_with() is Reason.STREAM_CLOSED, "nothing may come behind the last frame"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [frame(Kind.RST_STREAM, 0, 1, bytes(4)), frame(Kind.DATA, LAST, 1)],
+    ids=["reset by the client", "all was sent"],
+)
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_trailers_behind_the_end_of_what_the_client_sends_end_the_connection(
+    client: Client, end: bytes, *, is_answered: bool
+) -> None:
+    client.call(1, None)
+    if is_answered:
+        answering(b"no")(client.streams[-1])
+    client.send(end + trailers(client, 1, "late"))
+    assert client.ended_with() is Reason.STREAM_CLOSED
+
+
+async def test_late_trailers_are_borne_of_a_bounded_number_of_streams_and_are_counted(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "ENDED_EARLY_MAX", 2)
+    for stream_id in (1, 3, 5):
+        client.call(stream_id, None)
+        client.streams[-1].reset(Reason.CANCEL)
+    for _ in range(EMPTY_FRAMES.at_once - 10):
+        client.send(trailers(client, 5, "late", HEADERS))
+    assert client.transport.is_open
+    for _ in range(20):
+        client.send(trailers(client, 5, "late", HEADERS))
+    assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+    client = Client().begin()
+    for stream_id in (1, 3, 5):
+        client.call(stream_id, None)
+        client.streams[-1].reset(Reason.CANCEL)
+    client.send(trailers(client, 1, "late"))
+    assert client.ended_with() is Reason.STREAM_CLOSED
 
 
 async def test_streams_beyond_the_bound_are_refused_so_that_clients_try_them_again(client: Client) -> None:
@@ -322,7 +394,7 @@ async def test_header_blocks_are_looked_at_for_a_bounded_time_in_one_turn_of_the
 
 async def test_answers_to_pings_that_nobody_takes_end_the_connection(client: Client) -> None:
     client.connection.pause_writing()
-    client.transport.waiting_bytes = connection.CONTROL_BYTES_MAX + 1
+    client.transport.waiting_bytes = sending.CONTROL_BYTES_MAX + 1
     client.send(frame(Kind.PING, 0, 0, bytes(8)))
     assert not client.transport.is_open
 
@@ -341,9 +413,9 @@ async def test_an_answer_of_which_nothing_is_taken_is_ended() -> None:
     client.call(1)
     client.got()
     begun = asyncio.get_running_loop().time()
-    client.connection.look(begun + connection.UNTAKEN_SECONDS_MAX - 1)
+    client.connection.look(begun + lifetime.UNTAKEN_SECONDS_MAX - 1)
     assert client.resets() == []
-    client.connection.look(begun + connection.UNTAKEN_SECONDS_MAX + 1)
+    client.connection.look(begun + lifetime.UNTAKEN_SECONDS_MAX + 1)
     assert client.resets() == [Reason.CANCEL]
     assert client.transport.is_open
 
@@ -367,10 +439,10 @@ async def test_a_connection_is_drained_without_losing_a_stream(client: Client) -
 
 async def test_silent_idle_and_old_connections_end_and_others_stay(client: Client) -> None:
     now = asyncio.get_running_loop().time()
-    client.connection.look(now + connection.SILENT_SECONDS_MAX + 1)
+    client.connection.look(now + lifetime.SILENT_SECONDS_MAX + 1)
     [ping] = client.got()
     assert ping[0] == Kind.PING
-    client.connection.look(now + connection.SILENT_SECONDS_MAX + connection.PING_SECONDS_MAX + 2)
+    client.connection.look(now + lifetime.SILENT_SECONDS_MAX + lifetime.PING_SECONDS_MAX + 2)
     assert not client.transport.is_open
 
     idle = Client().begin()
@@ -381,7 +453,7 @@ async def test_silent_idle_and_old_connections_end_and_others_stay(client: Clien
     assert Kind.GOAWAY in [kind for kind, *_ in idle.got()]
 
     unused = Client()
-    unused.connection.look(now + connection.SETTINGS_SECONDS_MAX + 1)
+    unused.connection.look(now + lifetime.SETTINGS_SECONDS_MAX + 1)
     assert not unused.transport.is_open
 
 
@@ -437,7 +509,7 @@ async def test_a_client_that_wants_a_smaller_table_is_told_once_that_none_is_use
     """Some end the connection if the next header block does not begin with it (RFC 7541, section 4.2)."""
     client.send(frames.settings({Setting.HEADER_TABLE_SIZE: 0}))
     client.got()
-    for stream_id, prefix in ((1, connection.SIZE_UPDATE), (3, b"")):
+    for stream_id, prefix in ((1, sending.SIZE_UPDATE), (3, b"")):
         client.call(stream_id)
         answering(b"x")(client.streams[-1])
         blocks = [payload for kind, _, _, payload in client.got() if kind == Kind.HEADERS]
@@ -453,7 +525,7 @@ async def test_who_waits_for_the_window_of_the_connection_holds_up_no_status() -
     answering(b"")(client.streams[1])
     client.connection.resume_writing()
     assert [stream_id for kind, _, stream_id, _ in client.got() if kind == Kind.HEADERS][-1] == 3
-    assert client.connection.send_window == 0
+    assert client.connection.sending.window == 0
 
 
 async def test_an_answer_whose_turn_has_not_come_is_not_ended_while_others_are_taken() -> None:
@@ -463,11 +535,11 @@ async def test_an_answer_whose_turn_has_not_come_is_not_ended_while_others_are_t
     answering(b"x" * 500_000)(client.streams[0])
     answering(b"x" * 500_000)(client.streams[1])
     now = asyncio.get_running_loop().time()
-    client.connection._sent_at = now + connection.UNTAKEN_SECONDS_MAX  # pyright: ignore[reportPrivateUsage]
-    client.connection.look(now + connection.UNTAKEN_SECONDS_MAX + 1)
+    client.connection.sending.sent_at = now + lifetime.UNTAKEN_SECONDS_MAX
+    client.connection.look(now + lifetime.UNTAKEN_SECONDS_MAX + 1)
     assert client.resets() == []
-    client.connection._sent_at = now  # pyright: ignore[reportPrivateUsage]
-    client.connection.look(now + connection.UNTAKEN_SECONDS_MAX + 1)
+    client.connection.sending.sent_at = now
+    client.connection.look(now + lifetime.UNTAKEN_SECONDS_MAX + 1)
     assert client.resets() == [Reason.CANCEL] * 2
 
 
@@ -483,7 +555,7 @@ async def test_the_number_of_the_last_stream_never_grows(client: Client) -> None
 
 
 async def test_settings_have_a_bound(client: Client) -> None:
-    client.send(frame(Kind.SETTINGS, 0, 0, b"\x00\x03\x00\x00\x00\x01" * (connection.SETTINGS_MAX + 1)))
+    client.send(frame(Kind.SETTINGS, 0, 0, b"\x00\x03\x00\x00\x00\x01" * (frames.SETTINGS_MAX + 1)))
     assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
 
 

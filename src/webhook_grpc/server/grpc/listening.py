@@ -8,17 +8,20 @@ import errno
 import random
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
 
 from webhook_grpc.domain.record import record
+from webhook_grpc.server.accepting import BACKLOG, Accepting, Lost
 from webhook_grpc.server.certificates import Certificates
-from webhook_grpc.server.handshakes import Handshakes
 
 from .call import Peer
-from .http2.connection import AGE_SECONDS_MAX, Bounds, Connection, Kept
+from .http2.bounds import Bounds, Kept
+from .http2.connection import Connection
 from .http2.frames import Reason
+from .http2.lifetime import AGE_SECONDS_MAX
 from .http2.reading import Reading
 from .http2.stream import Stream
 
@@ -27,7 +30,6 @@ KEPT_BYTES_MIN: Final = 1024 * 1024  # that each connection may have of them
 CLOSE_SECONDS_MAX: Final = 1.0  # for clients to take the end of their connections, when the process stops
 _AGE_SPREAD: Final = 0.1  # so that connections which began together do not end together
 _LOOK_SECONDS: Final = 1.0
-_BACKLOG: Final = 1024
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
 
 log = structlog.get_logger("webhook_grpc.grpc")
@@ -62,15 +64,14 @@ class Listener:
         self._limits = limits
         self._begin = begin
         self._sockets: list[socket.socket] = []
-        self._servers: list[asyncio.Server] = []
         self._connections: dict[Connection, Peer] = {}
         self._kept = Kept()
         self._reading = Reading()
         self._looking: asyncio.Task[None] | None = None
         self._unused = asyncio.Event()  # set by who ends the last stream, while the server stops
         self._empty = asyncio.Event()  # set when the last connection is lost, while the server stops
-        self._handshakes: list[Handshakes] = []
-        self._certificates = certificates
+        context = None if certificates is None else lambda: certificates.current.grpc_context
+        self._accepting = Accepting(self._protocol, limits.connections_max, context)
 
     def bind(self, *, is_shared: bool) -> int:
         """Takes the address and returns its port. `is_shared`: with other processes. Raises AddressInUse."""
@@ -92,22 +93,13 @@ class Listener:
 
     async def start(self) -> None:
         """Starts to accept."""
-        loop, certificates = asyncio.get_running_loop(), self._certificates
         for each in self._sockets:
-            if certificates is None:
-                self._servers.append(await loop.create_server(self._accept, sock=each, backlog=_BACKLOG))
-            else:
-                shaking = Handshakes(lambda: certificates.current.grpc_context, self._protocol, self._has_room)
-                self._handshakes.append(shaking)
-                shaking.start(each)
-        self._looking = loop.create_task(self._look_at_all(), name="gRPC connections")
+            self._accepting.start(each)
+        self._looking = asyncio.create_task(self._look_at_all(), name="gRPC connections")
 
     async def stop(self, grace_seconds: float) -> None:
         """Accepts no more. Streams have so many seconds to end; whoever cares ends them then, and calls `close`."""
-        for shaking in self._handshakes:
-            await shaking.stop()
-        for server in self._servers:
-            server.close()
+        await self._accepting.stop()
         self._close_sockets()
         for connection in list(self._connections):
             connection.drain()
@@ -146,27 +138,22 @@ class Listener:
 
     # --- connections -----------------------------------------------------------------------------------------------
 
-    def _accept(self) -> asyncio.Protocol:
-        return self._protocol() if self._has_room() else _Refusal()
-
-    def _has_room(self) -> bool:
-        in_handshake = sum(shaking.count for shaking in self._handshakes)
-        return len(self._connections) + in_handshake < self._limits.connections_max
-
-    def _protocol(self) -> Connection:
+    def _protocol(self, lost: Lost) -> Connection:
         limits = self._limits
         age_seconds = AGE_SECONDS_MAX * random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)
         bounds = Bounds(
             limits.streams_per_connection_max, limits.idle_seconds_max, age_seconds, KEPT_BYTES_MAX, KEPT_BYTES_MIN
         )
-        return Connection(bounds, self._kept, self._reading, self._begin_stream, self._note_made, self._note_lost)
+        note_lost = partial(self._note_lost, lost)
+        return Connection(bounds, self._kept, self._reading, self._begin_stream, self._note_made, note_lost)
 
     def _note_made(self, connection: Connection) -> None:
         transport = connection.transport
         peer = Peer(transport.get_extra_info("peername"), transport.get_extra_info("peercert"))
         self._connections[connection] = peer
 
-    def _note_lost(self, connection: Connection) -> None:
+    def _note_lost(self, lost: Lost, connection: Connection) -> None:
+        lost()
         self._connections.pop(connection, None)
         if not self._connections:
             self._empty.set()
@@ -190,21 +177,12 @@ class Listener:
                     log.exception("a connection could not be looked at")
 
 
-class _Refusal(asyncio.Protocol):
-    """What a connection beyond the bound gets: its end."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Closes it."""
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
-
-
 def _bound(family: socket.AddressFamily, where: str, port: int, *, is_shared: bool) -> socket.socket | None:
     """Returns a socket that listens there; None for an address that the machine lacks. Raises OSError."""
     is_dual = where in _WILDCARDS and family is socket.AF_INET6
     try:
         return socket.create_server(
-            (where, port), family=family, backlog=_BACKLOG, reuse_port=is_shared, dualstack_ipv6=is_dual
+            (where, port), family=family, backlog=BACKLOG, reuse_port=is_shared, dualstack_ipv6=is_dual
         )
     except OSError as error:
         if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:

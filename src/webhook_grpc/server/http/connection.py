@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Callable
 from typing import Any, Final
 from uuid import uuid4
 
@@ -99,11 +100,19 @@ def _head_too_large() -> BadHttpMessage:
 class Connection(web.RequestHandler):
     """A connection of aiohttp's server."""
 
-    __slots__ = ("_look", "is_watched")
+    __slots__ = ("_look", "_lost", "is_watched")
     _look: asyncio.TimerHandle | None
     is_watched: bool  # by who writes: a watcher that does not read is ended there
 
-    def __init__(self, manager: web.Server, loop: asyncio.AbstractEventLoop, keepalive_seconds: float) -> None:
+    def __init__(
+        self,
+        manager: web.Server,
+        loop: asyncio.AbstractEventLoop,
+        keepalive_seconds: float,
+        lost: Callable[[], None],
+    ) -> None:
+        """`lost` is called when the connection is lost."""
+        self._lost = lost
         silent: Any = None
         bounds: dict[str, Any] = {
             "max_line_size": LINE_BYTES_MAX,
@@ -134,6 +143,11 @@ class Connection(web.RequestHandler):
         """Begins."""
         super().connection_made(transport)
         self._look, self.is_watched = None, False
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Ends what is served."""
+        self._lost()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Begins to look whether the caller takes what is sent to it: more waits than a connection may hold."""

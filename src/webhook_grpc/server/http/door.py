@@ -37,12 +37,6 @@ class HttpDoor:
         self._runner = web.AppRunner(self._app, handler_cancellation=True, shutdown_timeout=GRACE_SECONDS)
         self._silent = set[Any]()  # connections on which no request has come yet
 
-    @property
-    def connection_count(self) -> int:
-        """How many connections there are."""
-        server: Any = self._runner.server
-        return 0 if server is None else len(server.connections)
-
     def add_route(self, verb: str, pattern: str, handler: Handler) -> None:
         """Adds a route for that verb only: a HEAD of a stream would never end."""
         self._app.router.add_route(verb, pattern, handler, expect_handler=_meet_expectation)
@@ -55,10 +49,10 @@ class HttpDoor:
         """Gets ready for connections."""
         await self._runner.setup()
 
-    def protocol(self) -> asyncio.Protocol:
-        """Returns what serves a connection that begins now."""
+    def protocol(self, lost: Callable[[], None]) -> asyncio.Protocol:
+        """Returns what serves a connection that begins now, and calls `lost` when that is lost."""
         server: Any = self._runner.server
-        protocol = Connection(server, asyncio.get_running_loop(), KEEPALIVE_SECONDS)
+        protocol = Connection(server, asyncio.get_running_loop(), KEEPALIVE_SECONDS, lost)
         self._silent.add(protocol)
         asyncio.get_running_loop().call_later(HEAD_SECONDS_MAX, self._drop_if_silent, protocol)
         return protocol

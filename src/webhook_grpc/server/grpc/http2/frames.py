@@ -1,4 +1,4 @@
-"""Frames of HTTP/2: their numbers, and how they are written (RFC 9113, sections 4, 6 and 7)."""
+"""Frames of HTTP/2: their numbers, how they are written, and what their payloads say (RFC 9113, sections 4, 6, 7)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ FRAME_BYTES_MAX: Final = 16_384  # of a frame's payload: what everybody takes wi
 WINDOW_BYTES: Final = 65_535  # of a stream and of a connection, at their begin
 WINDOW_BYTES_MAX: Final = 2**31 - 1
 STREAM_ID_MAX: Final = 2**31 - 1
+SETTINGS_MAX: Final = 32  # in one frame
 
 
 class Kind(IntEnum):
@@ -113,6 +114,17 @@ def goaway(last_id: int, reason: Reason, problem: str = "") -> bytes:
     return frame(Kind.GOAWAY, 0, 0, payload)
 
 
+def header_frames(stream_id: int, block: bytes, *, is_last: bool) -> bytes:
+    """Returns the frames of a header block."""
+    end = END_STREAM if is_last else 0
+    if len(block) <= FRAME_BYTES_MAX:
+        return frame(Kind.HEADERS, END_HEADERS | end, stream_id, block)
+    parts = [block[start : start + FRAME_BYTES_MAX] for start in range(0, len(block), FRAME_BYTES_MAX)]
+    middle = [frame(Kind.CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
+    last = frame(Kind.CONTINUATION, END_HEADERS, stream_id, parts[-1])
+    return b"".join([frame(Kind.HEADERS, end, stream_id, parts[0]), *middle, last])
+
+
 def unpadded(flags: int, payload: bytes) -> bytes:
     """Returns the payload of a frame without its padding. Raises ConnectionEnds."""
     if not flags & PADDED:
@@ -120,3 +132,33 @@ def unpadded(flags: int, payload: bytes) -> bytes:
     if not payload or payload[0] >= len(payload):
         raise ConnectionEnds(Reason.PROTOCOL_ERROR, "the padding is longer than its frame")
     return payload[1 : len(payload) - payload[0]]
+
+
+def check_size(payload: bytes, size: int) -> None:
+    """Raises ConnectionEnds for a payload of another size."""
+    if len(payload) != size:
+        raise ConnectionEnds(Reason.FRAME_SIZE_ERROR, "a frame has a wrong size")
+
+
+def read_settings(payload: bytes) -> list[tuple[int, int]]:
+    """Returns the settings in a frame, in order: those that are not known, too. Raises ConnectionEnds."""
+    if len(payload) % 6:
+        raise ConnectionEnds(Reason.FRAME_SIZE_ERROR, "settings that are not whole")
+    if len(payload) > 6 * SETTINGS_MAX:
+        raise ConnectionEnds(Reason.ENHANCE_YOUR_CALM, "too many settings in a frame")
+    found = list[tuple[int, int]]()
+    for at in range(0, len(payload), 6):
+        key, value = int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big")
+        _judge_setting(key, value)
+        found.append((key, value))
+    return found
+
+
+def _judge_setting(key: int, value: int) -> None:
+    """Raises ConnectionEnds for a value that a setting can't have (section 6.5.2)."""
+    if key == Setting.ENABLE_PUSH and value > 1:
+        raise ConnectionEnds(Reason.PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+    if key == Setting.INITIAL_WINDOW_SIZE and value > WINDOW_BYTES_MAX:
+        raise ConnectionEnds(Reason.FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE is too large")
+    if key == Setting.MAX_FRAME_SIZE and not FRAME_BYTES_MAX <= value < 2**24:
+        raise ConnectionEnds(Reason.PROTOCOL_ERROR, "MAX_FRAME_SIZE is out of range")

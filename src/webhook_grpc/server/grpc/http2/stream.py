@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from .frames import (
-    END_HEADERS,
-    END_STREAM,
     FRAME_BYTES_MAX,
     WINDOW_BYTES,
     WINDOW_BYTES_MAX,
@@ -16,6 +14,7 @@ from .frames import (
     Kind,
     Reason,
     frame,
+    header_frames,
     reset,
     window_update,
 )
@@ -25,10 +24,10 @@ READ_BYTES_AHEAD: Final = 1024 * 1024  # a client may send so much of what is wa
 
 
 class Way(Protocol):
-    """What a stream needs of its connection."""
+    """What a stream sends through: the sending side of its connection."""
 
     @property
-    def send_window(self) -> int:
+    def window(self) -> int:
         """Returns how many bytes of data may be sent in all streams."""
         ...
 
@@ -54,19 +53,23 @@ class Way(Protocol):
         ...
 
     def wait_for_taking(self, stream: Stream) -> None:
-        """Ends a stream whose answer is made, if nothing of it is taken for too long."""
+        """Remembers a stream whose answer is made, so that it is ended if nothing of it is taken for too long."""
         ...
 
     def send_waiting(self) -> None:
         """Sends what waits, as the windows allow."""
         ...
 
-    def forget(self, stream: Stream) -> None:
-        """Called once, when a stream has ended."""
+
+class Home(Protocol):
+    """What a stream reports to: the streams of its connection."""
+
+    def keep(self, size_bytes: int) -> None:
+        """Counts what has come and nobody has read, or, negative, what is not kept any more."""
         ...
 
-    def kept(self, size_bytes: int) -> None:
-        """Counts what has come and nobody has read, or, negative, what is not kept any more."""
+    def forget(self, stream: Stream) -> None:
+        """Called once, when a stream has ended."""
         ...
 
 
@@ -81,6 +84,7 @@ class Stream:
         "_done",
         "_drained",
         "_has_ended_sending",
+        "_home",
         "_receive_window",
         "_received",
         "_trailers",
@@ -95,8 +99,9 @@ class Stream:
         "taken_at",
     )
 
-    def __init__(self, way: Way, stream_id: int, head: Head, send_window: int, *, has_all: bool) -> None:
+    def __init__(self, way: Way, home: Home, stream_id: int, head: Head, send_window: int, *, has_all: bool) -> None:
         self._way = way
+        self._home = home
         self.stream_id = stream_id
         self.head = head
         self.has_all = has_all
@@ -135,7 +140,7 @@ class Stream:
         self._receive_window -= window_bytes
         if data and not self._has_ended_sending:
             self._received += data
-            self._way.kept(len(data))
+            self._home.keep(len(data))
         self.has_all = is_last
         self._wake()
 
@@ -152,7 +157,7 @@ class Stream:
                 self._waiter = None
         taken = bytes(self._received[:size])
         del self._received[:size]
-        self._way.kept(-len(taken))
+        self._home.keep(-len(taken))
         return taken
 
     def _open_window(self, wanted: int) -> None:
@@ -170,7 +175,7 @@ class Stream:
     def send_head(self, block: bytes) -> None:
         """Sends the fields that an answer begins with. Raises StreamEnded."""
         self._check()
-        self._way.write(_fields(self.stream_id, self._way.as_block(block), is_last=False))
+        self._way.write(header_frames(self.stream_id, self._way.as_block(block), is_last=False))
 
     async def send(self, data: bytes) -> None:
         """Sends a part of the answer; returns when the client was able to take it. Raises StreamEnded."""
@@ -191,11 +196,11 @@ class Stream:
         self._check()
         self._has_ended_sending = True
         self._drop_received()
-        begin = b"" if head is None else _fields(self.stream_id, self._way.as_block(head), is_last=False)
+        begin = b"" if head is None else header_frames(self.stream_id, self._way.as_block(head), is_last=False)
         if not self._unsent and not self._way.is_clogged and len(data) <= self._allowed():
             self._take(len(data))
             body = frame(Kind.DATA, 0, self.stream_id, data) if data else b""
-            self._way.write(begin + body + _fields(self.stream_id, self._way.as_block(trailers), is_last=True))
+            self._way.write(begin + body + header_frames(self.stream_id, self._way.as_block(trailers), is_last=True))
             self._close()
             return
         if begin:
@@ -217,7 +222,7 @@ class Stream:
         return self._has_ended_sending
 
     def _drop_received(self) -> None:
-        self._way.kept(-len(self._received))
+        self._home.keep(-len(self._received))
         self._received.clear()
 
     def _check(self) -> None:
@@ -257,11 +262,11 @@ class Stream:
             self._drained.set_result(None)
         self._drained = None
         if self._trailers is not None:
-            self._way.write(_fields(self.stream_id, self._way.as_block(self._trailers), is_last=True))
+            self._way.write(header_frames(self.stream_id, self._way.as_block(self._trailers), is_last=True))
             self._close()
 
     def _allowed(self) -> int:
-        return max(0, min(self.send_window, self._way.send_window, FRAME_BYTES_MAX))
+        return max(0, min(self.send_window, self._way.window, FRAME_BYTES_MAX))
 
     def _take(self, size: int) -> None:
         self.send_window -= size
@@ -290,18 +295,7 @@ class Stream:
         self._wake()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        self._way.forget(self)
+        self._home.forget(self)
         done, self._done = self._done, []
         for each in done:
             each()
-
-
-def _fields(stream_id: int, block: bytes, *, is_last: bool) -> bytes:
-    """Returns the frames of a header block."""
-    end = END_STREAM if is_last else 0
-    if len(block) <= FRAME_BYTES_MAX:
-        return frame(Kind.HEADERS, END_HEADERS | end, stream_id, block)
-    parts = [block[start : start + FRAME_BYTES_MAX] for start in range(0, len(block), FRAME_BYTES_MAX)]
-    middle = [frame(Kind.CONTINUATION, 0, stream_id, part) for part in parts[1:-1]]
-    last = frame(Kind.CONTINUATION, END_HEADERS, stream_id, parts[-1])
-    return b"".join([frame(Kind.HEADERS, end, stream_id, parts[0]), *middle, last])

@@ -11,14 +11,13 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 import structlog
 
+from webhook_grpc.server.accepting import BACKLOG, Accepting, Lost
 from webhook_grpc.server.certificates import Certificates
-from webhook_grpc.server.handshakes import Handshakes
 
-_BACKLOG: Final = 1024
 _PAUSE_SECONDS: Final = 1.0  # before the door is loaded again
 _OURS: Final = "webhook_grpc."  # modules
 
@@ -34,17 +33,12 @@ class HttpAddressInUse(Exception):
 class Door(Protocol):
     """What serves the connections of an address."""
 
-    @property
-    def connection_count(self) -> int:
-        """How many connections there are."""
-        ...
-
     async def open(self) -> None:
         """Gets ready for connections."""
         ...
 
-    def protocol(self) -> asyncio.Protocol:
-        """Returns what serves a connection that begins now."""
+    def protocol(self, lost: Lost) -> asyncio.Protocol:
+        """Returns what serves a connection that begins now, and calls `lost` when that is lost."""
         ...
 
     async def close(self) -> None:
@@ -66,22 +60,18 @@ class Listener:
         """`load` makes the door, in a thread, within `loading`. Without certificates it serves plain text."""
         self._host, _, port = address.rpartition(":")
         self._port = int(port)
-        self._connections_max = connections_max
         self._load = load
         self._loading = loading
         self._door: Door | None = None
         self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
         self._serving: asyncio.Task[None] | None = None
-        self._handshakes: Handshakes | None = None
-        if certificates is not None:
-            self._handshakes = Handshakes(lambda: certificates.current.http_context, self._protocol, self._has_room)
+        context = None if certificates is None else lambda: certificates.current.http_context
+        self._accepting = Accepting(self._protocol, connections_max, context)
 
     @property
     def connection_count(self) -> int:
         """How many connections there are, but those that wait until the door is open."""
-        in_handshake = 0 if self._handshakes is None else self._handshakes.count
-        return in_handshake + (0 if self._door is None else self._door.connection_count)
+        return self._accepting.connection_count
 
     def bind(self, *, is_shared: bool = False) -> int:
         """Takes the address and returns its port. `is_shared`: with other processes. Raises HttpAddressInUse."""
@@ -89,7 +79,7 @@ class Listener:
             self._socket = socket.create_server(
                 (self._host.strip("[]"), self._port),
                 family=_family(self._host),
-                backlog=_BACKLOG,
+                backlog=BACKLOG,
                 reuse_port=is_shared,
                 dualstack_ipv6=False,
             )
@@ -113,11 +103,8 @@ class Listener:
         if self._serving is not None:
             self._serving.cancel()
             await asyncio.gather(self._serving, return_exceptions=True)
-        if self._handshakes is not None:
-            await self._handshakes.stop()
-        if self._server is not None:
-            self._server.close()
-        elif self._socket is not None:
+        await self._accepting.stop()
+        if self._socket is not None:
             self._socket.close()
         if self._door is not None:
             await self._door.close()
@@ -125,12 +112,7 @@ class Listener:
     async def _serve(self, listening: socket.socket) -> None:
         self._door = await self._loaded(listening)
         await self._door.open()
-        if self._handshakes is not None:
-            self._handshakes.start(listening)
-            return
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._accept, sock=listening, backlog=_BACKLOG, start_serving=False)
-        await self._server.start_serving()
+        self._accepting.start(listening)
 
     async def _loaded(self, listening: socket.socket) -> Door:
         """Returns the door when somebody has come. If it can't be loaded, whoever comes next tries again.
@@ -153,15 +135,9 @@ class Listener:
                 _close_waiting(listening)
                 await asyncio.sleep(_PAUSE_SECONDS)
 
-    def _accept(self) -> asyncio.Protocol:
-        return self._protocol() if self._has_room() else _Refusal()
-
-    def _protocol(self) -> asyncio.Protocol:
+    def _protocol(self, lost: Lost) -> asyncio.Protocol:
         assert self._door is not None, "nothing is accepted before"
-        return self._door.protocol()
-
-    def _has_room(self) -> bool:
-        return self.connection_count < self._connections_max
+        return self._door.protocol(lost)
 
 
 async def _first_connection(listening: socket.socket) -> None:
@@ -178,16 +154,8 @@ def _close_waiting(listening: socket.socket) -> None:
     """Closes the connections that wait at the socket."""
     listening.setblocking(False)
     with suppress(OSError):
-        for _ in range(_BACKLOG):
+        for _ in range(BACKLOG):
             listening.accept()[0].close()
-
-
-class _Refusal(asyncio.Protocol):
-    """What a connection beyond the bound gets: its end."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Closes it."""
-        cast("asyncio.Transport", transport).abort()
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -1,0 +1,128 @@
+"""Accepts the connections of a door, in plain text or with TLS, up to a bound.
+
+A connection counts from the moment when it is accepted until it is lost. asyncio's server would count none before it is
+made, so that a burst goes beyond the bound, and none in its handshake: whoever begins handshakes and ends none could
+take the last file descriptor. It would have one context of TLS for ever, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+BACKLOG: Final = 1024  # connections that the system keeps until they are accepted
+HANDSHAKE_SECONDS_MAX: Final = 10.0
+PLAIN_AT_ONCE: Final = 20  # connections that are accepted in one turn of the event loop: others have to be served
+TLS_AT_ONCE: Final = 1  # a handshake takes the loop for a millisecond
+_CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
+_PAUSE_SECONDS: Final = 1.0  # when no connection can be accepted: as asyncio's server does
+
+Lost = Callable[[], None]
+
+log = structlog.get_logger("webhook_grpc.connections")
+
+
+class Accepting:
+    """Accepts connections on sockets, and counts them."""
+
+    def __init__(
+        self,
+        make_protocol: Callable[[Lost], asyncio.Protocol],
+        connections_max: int,
+        context: Callable[[], ssl.SSLContext] | None,
+    ) -> None:
+        """`make_protocol` returns what serves a connection that begins now; that calls what it gets when it is lost.
+
+        `context` returns what such a connection gets of TLS; None: plain text.
+        """
+        self._make_protocol = make_protocol
+        self._connections_max = connections_max
+        self._context = context
+        self._at_once = PLAIN_AT_ONCE if context is None else TLS_AT_ONCE
+        self._places = set[object]()  # of the connections, accepted and not lost
+        self._beginning = dict[asyncio.Task[None], socket.socket]()
+        self._listening: list[socket.socket] = []
+
+    @property
+    def connection_count(self) -> int:
+        """Returns how many connections there are, those in their handshake included."""
+        return len(self._places)
+
+    def start(self, listening: socket.socket) -> None:
+        """Begins to accept on a socket."""
+        listening.setblocking(False)
+        self._listening.append(listening)
+        self._listen(listening)
+
+    async def stop(self) -> None:
+        """Accepts no more, and closes the sockets. Ends the handshakes that are under way; in plain text none are."""
+        loop = asyncio.get_running_loop()
+        listening, self._listening = self._listening, []
+        for each in listening:
+            loop.remove_reader(each)
+            each.close()
+        if self._context is not None:
+            for task in self._beginning:
+                task.cancel()
+        await asyncio.gather(*self._beginning, return_exceptions=True)
+
+    def _listen(self, listening: socket.socket) -> None:
+        if listening in self._listening:
+            asyncio.get_running_loop().add_reader(listening, self._accept_some, listening)
+
+    def _accept_some(self, listening: socket.socket) -> None:
+        for _ in range(self._at_once):
+            try:
+                connection, _ = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return  # there is none any more
+            except OSError as error:  # no file descriptor, say
+                log.warning("no connection can be accepted", problem=error.strerror)
+                loop = asyncio.get_running_loop()
+                loop.remove_reader(listening)
+                loop.call_later(_PAUSE_SECONDS, self._listen, listening)
+                return
+            if len(self._places) < self._connections_max:
+                self._begin(connection)
+            else:
+                connection.close()
+
+    def _begin(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        place = object()
+        self._places.add(place)
+        leave = partial(self._places.discard, place)
+        task = asyncio.create_task(self._make(connection, leave), name="connection begins")
+        self._beginning[task] = connection
+        task.add_done_callback(partial(self._note_begun, leave))
+
+    async def _make(self, connection: socket.socket, leave: Lost) -> None:
+        tls: dict[str, Any] = {}
+        if self._context is not None:
+            tls = {
+                "ssl": self._context(),
+                "ssl_handshake_timeout": HANDSHAKE_SECONDS_MAX,
+                "ssl_shutdown_timeout": _CLOSE_SECONDS_MAX,
+            }
+        make_protocol = partial(self._make_protocol, leave)
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(make_protocol, connection, **tls)
+        except OSError as error:  # of TLS, too: a certificate that is missing or refused, plain text, out of time
+            leave()
+            log.debug("no connection", problem=getattr(error, "reason", None) or str(error))
+
+    def _note_begun(self, leave: Lost, task: asyncio.Task[None]) -> None:
+        connection = self._beginning.pop(task)
+        if task.cancelled():
+            leave()
+            connection.close()
+        elif (error := task.exception()) is not None:
+            leave()
+            connection.close()
+            log.error("a connection could not begin", exc_info=error)
