@@ -246,7 +246,7 @@ class Calls:
                     self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
                     # Who is bound to several customers and names none has no turn more for each of its tokens
-                    whose = customer_id or caller.customer_ids or caller.name
+                    whose = caller.line_of(customer_id)
                     # Apart for those who publish: no event is refused because somebody does not read lists
                     exchange.whose = (whose, "publish") if method.permission == "publish" else whose
                     write = self._writer(method, exchange, call)

@@ -42,17 +42,17 @@ from .frames import (
 )
 from .header_blocks import BLOCK_BYTES_MAX, BlockReader
 from .reading import Reading
-from .stream import Stream
+from .stream import TAKEN_BYTES_MIN, Stream
 
 FRAMES_AT_ONCE: Final = 200  # that are looked at in one turn of the event loop
 SENT_AT_ONCE: Final = 64  # frames that are sent in one turn of the event loop
 CONNECTION_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
 LIST_BYTES_ADVISED: Final = 16 * 1024  # of header fields: announced to clients
-SMALL_WINDOW_BYTES: Final = 1024  # an update of less brings nothing
-SMALL_DATA_BYTES: Final = 64  # data of less neither, but the last
+SMALL_DATA_BYTES: Final = 64  # data of less brings nothing, but the last
 ANSWERED_BY: Final = 4  # frames that bring nothing, which a client may send for each call and each frame of data
+STREAMS_OF_A_CHANGE: Final = 50  # whose windows a frame of settings may change; of more it counts as several
 BUFFERED_BYTES_MAX: Final = 64 * 1024  # that the client has not taken, before sending waits
-UNTAKEN_SECONDS_MAX: Final = 10.0  # that an answer may wait without a byte of it being taken
+UNTAKEN_SECONDS_MAX: Final = 10.0  # that an answer may wait without TAKEN_BYTES_MIN of it being taken
 CLOGGED_SECONDS_MAX: Final = 30.0  # that a client may take nothing at all
 CONTROL_BYTES_MAX: Final = 256 * 1024  # the same, of what does not wait: answers to pings and settings
 SETTINGS_MAX: Final = 32  # in one frame
@@ -137,6 +137,7 @@ class Connection(asyncio.Protocol):
         self._is_drained = False  # none are taken any more
         self._ended_at: float | None = None
         self._clogged_at = self._sent_at = 0.0
+        self._sent_bytes = 0  # since then
         self._goaway_id = STREAM_ID_MAX
         self._updates_size = self._has_updated_size = False  # of the table for what is sent
 
@@ -248,8 +249,7 @@ class Connection(asyncio.Protocol):
         data, is_last = unpadded(flags, payload), bool(flags & END_STREAM)
         stream = self._streams.get(stream_id)
         if stream is None:  # it has ended here; perhaps the client did not know that yet
-            if len(payload) < SMALL_DATA_BYTES:
-                self._count_empty()
+            self._count_empty()
             self.write(reset(stream_id, Reason.STREAM_CLOSED))
             return
         if stream.has_all:
@@ -347,8 +347,7 @@ class Connection(asyncio.Protocol):
         del flags
         _check_size(payload, 4)
         increment = int.from_bytes(payload, "big") & WINDOW_BYTES_MAX
-        if increment < SMALL_WINDOW_BYTES:
-            self._count_empty()
+        self._count_empty()
         if not increment:
             raise ConnectionEnds(Reason.PROTOCOL_ERROR, "a window that grows by nothing")
         if not stream_id:
@@ -417,6 +416,8 @@ class Connection(asyncio.Protocol):
         change, self._initial_window = window_bytes - self._initial_window, window_bytes
         if not change:
             return
+        for _ in range(len(self._streams) // STREAMS_OF_A_CHANGE):
+            self._count_empty()
         for stream in self._streams.values():
             if not stream.add_window(change):
                 raise ConnectionEnds(Reason.FLOW_CONTROL_ERROR, "a window grew too large")
@@ -483,11 +484,14 @@ class Connection(asyncio.Protocol):
             self._ended_at = self._loop.time()
             self.transport.abort()
 
-    def take_window(self, size_bytes: int) -> None:
-        """Counts data that is sent."""
+    def take_window(self, size_bytes: int, *, is_cut: bool = False) -> None:
+        """Counts data that is sent. `is_cut`: by a window, so that more waits; the client pays for crumbs."""
         self.send_window -= size_bytes
-        self._sent_at = self._loop.time()
-        self._empty.give(ANSWERED_BY)
+        self._sent_bytes += size_bytes
+        if self._sent_bytes >= TAKEN_BYTES_MIN:
+            self._sent_at, self._sent_bytes = self._loop.time(), 0
+        if not is_cut or size_bytes >= SMALL_DATA_BYTES:
+            self._empty.give(ANSWERED_BY)
 
     def as_block(self, block: bytes) -> bytes:
         """Returns a header block as it is sent next; once, if the client wants a smaller table, it begins with that."""
