@@ -73,9 +73,12 @@ class Target:
         times = process.cpu_times()
         return times.user + times.system, process.memory_info().rss / 1e6
 
-    async def connect(self, door: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Opens a connection that `close` closes."""
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(*door), 10)
+    async def connect(
+        self, door: tuple[str, int], source: str | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Opens a connection that `close` closes. `source`: the address that it comes from."""
+        local = None if source is None else (source, 0)
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(*door, local_addr=local), 10)
         self.opened.append(writer)
         return reader, writer
 
