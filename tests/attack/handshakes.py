@@ -13,9 +13,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from .target import Target
+from .target import HOSTILE_ADDRESS, Target
 
-HOSTILE_ADDRESS: Final = "127.0.0.2"
 SECONDS_MAX: Final = 20.0
 
 Attack = Callable[[Target, float], Awaitable[str]]

@@ -23,6 +23,7 @@ from tests.support.process import Process
 from webhook_grpc.domain.tokens import token_hash
 
 HOSTILE: Final = "hostile-customer-1-secret"  # of customer 1: all that an attacker may have
+HOSTILE_ADDRESS: Final = "127.0.0.2"  # of connections that are to come from another one than the others'
 HONEST: Final = "honest-customer-2-secret"
 METHOD: Final = "/webhook.v1.WebhookService/"
 CLOSE_SECONDS_MAX: Final = 30.0

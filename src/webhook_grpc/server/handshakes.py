@@ -5,7 +5,7 @@ handshake: whoever begins handshakes and ends none could take the last file desc
 
 A handshake takes the loop for a millisecond or more as soon as the client's greeting has come whole. So a greeting is
 left at the socket until it is whole, and then waits for a turn: one handshake begins in a turn of the loop, addresses
-in turn, and of those that have many one in SPACING. Who greets with a thousand connections at once holds up only itself.
+in turn, and of those that have many one in SPACING. Who greets with a thousand connections holds up only itself.
 """
 
 from __future__ import annotations
