@@ -404,9 +404,11 @@ class Settings(DatabaseSettings):
     streams_max: Annotated[int, Field(ge=1)] = 1000
     """WatchDeliveries in progress; more are refused with TOO_MANY_STREAMS."""
     calls_per_token_max: Annotated[int, Field(ge=1)] = 2400
-    """Calls in progress of one token, through one process; more are refused with RATE_LIMITED."""
+    """Calls in progress of one token, through one process; more are refused with RATE_LIMITED. Fewer while others have
+    many, so that the next one finds some: what one has stays in the proportion to what is free that it has alone."""
     streams_per_token_max: Annotated[int, Field(ge=1)] = 800
-    """WatchDeliveries in progress of one token, through one process; more are refused with TOO_MANY_STREAMS."""
+    """WatchDeliveries in progress of one token, through one process; more are refused with TOO_MANY_STREAMS. Fewer
+    while others have many; likewise."""
     calls_per_customer_max: Annotated[int, Field(ge=1)] = 1500
     """Calls in progress of one customer, with whichever token, through one process; likewise."""
     streams_per_customer_max: Annotated[int, Field(ge=1)] = 500

@@ -12,14 +12,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import grpc
 
+from tests.support.authority import Authority, MountedSecret
+
 from .floods import FLOODS, HELD, zero_window
+from .handshakes import HANDSHAKES
 from .inputs import INPUTS, Attack, Broken
 from .others import Felt, Others
 from .requests import HELD_REQUESTS, REQUESTS
@@ -30,7 +33,9 @@ CALLS_IN_PEACE: Final = 200
 CALLS_FELT: Final = 100  # by others while an attack goes on
 CALLS_FELT_MIN: Final = 8
 QUICK: Final = 0.05
-ATTACKS: Final[dict[str, Attack]] = {attack.__name__: attack for attack in (*FLOODS, *REQUESTS, *INPUTS)}
+PLAIN: Final[dict[str, Attack]] = {attack.__name__: attack for attack in (*FLOODS, *REQUESTS, *INPUTS)}
+ENCRYPTED: Final[dict[str, Attack]] = {attack.__name__: attack for attack in HANDSHAKES}
+ATTACKS: Final = PLAIN | ENCRYPTED
 
 
 @dataclass(frozen=True)
@@ -55,17 +60,31 @@ class Row:
 
 
 async def run(names: Sequence[str], scale: float, log: Path, say: Callable[[str], None], **settings: str) -> list[str]:
-    """Runs attacks and says each line of the table; returns what is wrong."""
+    """Runs attacks and says each line of the table; returns what is wrong. Those on TLS have one of their own."""
+    columns = f"{'calls':>6} {'errors':>14} {'p50 ms':>8} {'p99 ms':>8} "
+    columns += f"{'delivered':>9} {'p99 ms':>8} {'CPU s':>7} {'MB':>7}"
+    say(f"{'attack':22} {columns}  came of it")
+    problems = list[str]()
+    if plain := [name for name in names if name in PLAIN]:
+        problems += await _run(plain, scale, log, say, "", settings)
+    if encrypted := [name for name in names if name in ENCRYPTED]:
+        authority = Authority(log.with_name("authority"))
+        secret = MountedSecret(log.with_name("secret"), *authority.issue())
+        files = {f"WEBHOOK_{name.upper()}": str(path) for name, path in secret.settings.items()}
+        problems += await _run(encrypted, scale, log, say, str(authority.file), settings | files)
+    return problems
+
+
+async def _run(
+    names: Sequence[str], scale: float, log: Path, say: Callable[[str], None], ca_file: str, settings: Mapping[str, str]
+) -> list[str]:
     target = await Target.start(log, **settings)
-    others = await Others.start(target.process.address, target.process.http_url, HONEST)
+    others = await Others.start(target.process.address, target.process.http_url, HONEST, ca_file)
     problems = list[str]()
     try:
-        columns = f"{'calls':>6} {'errors':>14} {'p50 ms':>8} {'p99 ms':>8} "
-        columns += f"{'delivered':>9} {'p99 ms':>8} {'CPU s':>7} {'MB':>7}"
-        say(f"{'attack':22} {columns}  came of it")
         began = time.time()
         await others.called(max(20, round(CALLS_IN_PEACE * scale)))
-        say(str(Row("(none)", "", False, others.felt(began), *target.figures())))
+        say(str(Row("(none, over TLS)" if ca_file else "(none)", "", False, others.felt(began), *target.figures())))
         for name in names:
             row = await _attack(name, scale, target, others)
             say(str(row))
@@ -73,11 +92,12 @@ async def run(names: Sequence[str], scale: float, log: Path, say: Callable[[str]
                 problems.append(f"{name}: {row.outcome}")
             if row.felt.errors:
                 problems.append(f"{name}: others got {row.felt.errors}")
-        await zero_window(target, scale)
+        if not ca_file:
+            await zero_window(target, scale)
         await others.called(8)  # by then the watches are there
         await others.stop()
         status = await target.process.terminate()
-        say(f"drained while health watches took no bytes: status {status}")
+        say(f"drained{'' if ca_file else ' while health watches took no bytes'}: status {status}")
         if status:
             problems.append(f"did not drain: status {status}")
     finally:

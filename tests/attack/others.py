@@ -11,11 +11,13 @@ import contextlib
 import itertools
 import json
 import math
+import ssl
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
@@ -61,9 +63,9 @@ class Others:
     calls: int = 0
 
     @classmethod
-    async def start(cls, address: str, http_url: str, secret: str) -> Others:
-        """Starts them; returns when both doors have answered."""
-        arguments = (sys.executable, "-m", "tests.attack.others", address, http_url, secret)
+    async def start(cls, address: str, http_url: str, secret: str, ca_file: str = "") -> Others:
+        """Starts them; returns when both doors have answered. `ca_file`: they speak TLS."""
+        arguments = (sys.executable, "-m", "tests.attack.others", address, http_url, secret, ca_file)
         others = cls(await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE))
         others._reading = asyncio.ensure_future(others._read())
         await others.called(4)
@@ -138,10 +140,16 @@ class Deliveries:
         return web.Response()
 
 
-async def _grpc(address: str, secret: str) -> None:
+def _channel(address: str, ca_file: str) -> grpc.aio.Channel:
+    if not ca_file:
+        return grpc.aio.insecure_channel(address)
+    return grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(Path(ca_file).read_bytes()))
+
+
+async def _grpc(address: str, secret: str, ca_file: str) -> None:
     deliveries = Deliveries()
     url, metadata = await deliveries.serve(), (("authorization", f"Bearer {secret}"),)
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with _channel(address, ca_file) as channel:
         stub: Any = service_pb2_grpc.WebhookServiceStub(channel)
         webhook = webhook_pb2.Webhook(name="others", url=url, events=["*"])
         await stub.CreateWebhook(service_pb2.CreateWebhookRequest(webhook=webhook), metadata=metadata)
@@ -160,10 +168,13 @@ async def _grpc(address: str, secret: str) -> None:
             await asyncio.sleep(PAUSE_SECONDS)
 
 
-async def _http(url: str, secret: str) -> None:
+async def _http(url: str, secret: str, ca_file: str) -> None:
     headers = {"Authorization": f"Bearer {secret}"}
     timeout = aiohttp.ClientTimeout(total=CALL_SECONDS_MAX)
-    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as session:
+    connector = aiohttp.TCPConnector()
+    if ca_file:  # with a handshake for each call: what new connections feel shows
+        connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca_file), force_close=True)
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout, connector=connector) as session:
         while True:
             began, error = time.time(), ""
             try:
@@ -181,9 +192,9 @@ def _report(began: float, error: str, kind: str = CALL) -> None:
     print(json.dumps(line), flush=True)  # noqa: T201 - the other process reads it
 
 
-async def main(address: str, http_url: str, secret: str) -> None:
+async def main(address: str, http_url: str, secret: str, ca_file: str) -> None:
     """Calls at both doors until it is ended."""
-    await asyncio.gather(_grpc(address, secret), _http(http_url, secret))
+    await asyncio.gather(_grpc(address, secret, ca_file), _http(http_url, secret, ca_file))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from .target import HOSTILE, Target
+from .target import HOSTILE, HOSTILE_ADDRESS, Target
 
 SECONDS_MAX: Final = 20.0
 CROWD_SECONDS: Final = 5.0  # how long a crowd goes on
@@ -22,6 +22,16 @@ CHUNKED: Final = (
 )
 CRUMBS: Final = b"1\r\n \r\n" * 20_000
 REFUSED: Final = b"GET /api/webhooks HTTP/1.1\r\nHost: x\r\n\r\n"
+BESIDE: Final = (
+    b"/",
+    b"/webhooks",
+    b"/ui/app.js",
+    b"/api/openapi.json",
+    b"/api/caller",
+    b"/metrics",
+    b"/api/customers/7/jwks.json",
+    b"/healthz",
+)
 AHEAD: Final = 16  # requests that are sent before the first answer is read
 
 Attack = Callable[[Target, float], Awaitable[str]]
@@ -36,13 +46,23 @@ async def endless_heads(target: Target, scale: float) -> str:
 
 async def pipelined_calls(target: Target, scale: float) -> str:
     """HTTP/1: calls without a token, many on each of hundreds of connections; all answers are read."""
+    return await _pipelined(target, scale, REFUSED * AHEAD)
+
+
+async def beside_the_methods(target: Target, scale: float) -> str:
+    """HTTP/1: what is served to whoever asks, beside the methods, likewise."""
+    heads = (b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n" for path in BESIDE)
+    return await _pipelined(target, scale, b"".join(heads) * (AHEAD // len(BESIDE)))
+
+
+async def _pipelined(target: Target, scale: float, requests: bytes) -> str:
     until, statuses = time.monotonic() + max(0.5, CROWD_SECONDS * scale), Counter[str]()
 
     async def one() -> None:
-        reader, writer = await target.connect(target.http)
+        reader, writer = await target.connect(target.http, HOSTILE_ADDRESS)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while time.monotonic() < until:
-                writer.write(REFUSED * AHEAD)
+                writer.write(requests)
                 for _ in range(AHEAD):
                     statuses[await _answer(reader)] += 1
 
@@ -109,6 +129,6 @@ async def _send_all(writers: Sequence[asyncio.StreamWriter], data: bytes) -> int
     return sum(task.exception() is None for task in done)
 
 
-REQUESTS: Final[tuple[Attack, ...]] = (endless_heads, pipelined_calls, crumbs, crumbs_with_token)
+REQUESTS: Final[tuple[Attack, ...]] = (endless_heads, pipelined_calls, beside_the_methods, crumbs, crumbs_with_token)
 # This one attacks as long as its connections are open.
 HELD_REQUESTS: Final = frozenset[Attack]((endless_heads,))

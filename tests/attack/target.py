@@ -23,6 +23,7 @@ from tests.support.process import Process
 from webhook_grpc.domain.tokens import token_hash
 
 HOSTILE: Final = "hostile-customer-1-secret"  # of customer 1: all that an attacker may have
+HOSTILE_ADDRESS: Final = "127.0.0.2"  # of connections that are to come from another one than the others'
 HONEST: Final = "honest-customer-2-secret"
 METHOD: Final = "/webhook.v1.WebhookService/"
 CLOSE_SECONDS_MAX: Final = 30.0
@@ -73,9 +74,12 @@ class Target:
         times = process.cpu_times()
         return times.user + times.system, process.memory_info().rss / 1e6
 
-    async def connect(self, door: tuple[str, int]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Opens a connection that `close` closes."""
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(*door), 10)
+    async def connect(
+        self, door: tuple[str, int], source: str | None = None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Opens a connection that `close` closes. `source`: the address that it comes from."""
+        local = None if source is None else (source, 0)
+        reader, writer = await asyncio.wait_for(asyncio.open_connection(*door, local_addr=local), 10)
         self.opened.append(writer)
         return reader, writer
 

@@ -31,24 +31,81 @@ def shares() -> Shares:
 def test_a_token_and_a_customer_have_a_share_that_leaves_room_for_others() -> None:
     bounded = shares()
     with ExitStack() as held:
-        places = [held.enter_context(bounded.place()) for _ in range(5)]
-        for place in places[:3]:
+        for customer_id in (42, 42, None):
+            place = held.enter_context(bounded.place())
             place.take_of_caller(ONE)
-        for place in places[:2]:
-            place.take_of_customer(42)
+            place.take_of_customer(customer_id)
 
+        place = held.enter_context(bounded.place())
         with pytest.raises(Overloaded, match="this token has 3 calls in progress") as refused:
-            places[3].take_of_caller(ONE)
+            place.take_of_caller(ONE)
         with pytest.raises(Overloaded, match="customer 42 has 2 calls"):
-            places[3].take_of_customer(42)
+            place.take_of_customer(42)
+        place.take_of_caller(TWO)
+        place.take_of_customer(43)
+        held.enter_context(bounded.place()).take_of_customer(None)
         with pytest.raises(Overloaded, match="this server is serving 5 calls already"), bounded.place():
             pass
-        places[3].take_of_caller(TWO)
-        places[3].take_of_customer(43)
-        places[4].take_of_customer(None)
 
     assert (refused.value.reason, refused.value.retry_seconds) == ("RATE_LIMITED", 1.0)
     assert (bounded.in_progress, *bounded.of_tokens, *bounded.of_customers) == (0,), "all of it was given back"
+
+
+@pytest.mark.parametrize(
+    "limits", [ShareLimits(3000, 2400, 1500), ShareLimits(1000, 800, 500)], ids=["calls", "streams"]
+)
+def test_however_many_take_all_that_they_can_the_next_one_gets_a_place(limits: ShareLimits) -> None:
+    """Two customers, and two tokens, once had all places of a process."""
+    bounded, holders = Shares(limits, "RATE_LIMITED", "calls"), 8
+    with ExitStack() as held:
+        taken = [_taken_by(bounded, held, customer_id=number) for number in range(holders)]
+        assert taken[0] == limits.customer_max, "who is alone has its whole share"
+        assert all(count > 0 for count in taken), taken
+        assert bounded.in_progress < limits.process_max
+    with ExitStack() as held:
+        assert _taken_by(bounded, held, token="a") == limits.token_max
+        assert _taken_by(bounded, held, token="b") > 0
+        assert _taken_by(bounded, held, token="c") > 0
+        assert bounded.in_progress < limits.process_max
+    assert (bounded.in_progress, *bounded.of_tokens, *bounded.of_customers) == (0,), "all of it was given back"
+
+
+def test_who_has_much_gets_no_more_while_others_have_little() -> None:
+    """However they came: places that end go to those who have fewer, until all have as many as are free."""
+    bounded, of_each = Shares(ShareLimits(300, 240, 150), "RATE_LIMITED", "calls"), dict[int, list[ExitStack]]()
+    for _ in range(300):  # each tries to have more, and one call of each ends
+        for customer_id in (1, 2, 3):
+            mine = of_each.setdefault(customer_id, [])
+            while (place := _one_more(bounded, customer_id=customer_id)) is not None:
+                mine.append(place)
+        for mine in of_each.values():
+            mine.pop().close()
+    counts = sorted(len(mine) for mine in of_each.values())
+    assert counts[-1] - counts[0] <= 2, counts
+    for mine in of_each.values():
+        for place in mine:
+            place.close()
+
+
+def _taken_by(bounded: Shares, held: ExitStack, customer_id: int | None = None, token: str = "") -> int:
+    """Takes as many places as one gets; returns how many that were."""
+    count = 0
+    while (place := _one_more(bounded, customer_id, token)) is not None:
+        held.push(place)
+        count += 1
+    return count
+
+
+def _one_more(bounded: Shares, customer_id: int | None = None, token: str = "") -> ExitStack | None:
+    with ExitStack() as opened:
+        try:
+            place = opened.enter_context(bounded.place())
+            if token:
+                place.take_of_caller(Caller(token, None, frozenset()))
+            place.take_of_customer(customer_id)
+        except Overloaded:
+            return None
+        return opened.pop_all()
 
 
 @pytest.mark.parametrize("customer_ids", [frozenset({42}), frozenset({42, 43})])
@@ -151,6 +208,25 @@ async def test_messages_of_all_watchers_share_one_room_and_nobody_has_more_than_
     released.set()
     await asyncio.gather(*tasks)
     assert sorted(order) == ["a", "b", "c", "d"]
+
+
+async def test_who_stops_reading_leaves_room_to_others_however_many_do() -> None:
+    unsent, order = UnsentBytes(120), list[int]()
+
+    async def send(key: int) -> None:
+        async with unsent.held(key, 1):
+            order.append(key)
+            await asyncio.Event().wait()
+
+    tasks = [asyncio.ensure_future(send(key)) for key in (1, 2, 3) for _ in range(120)]
+    await _settled()
+    assert [order.count(key) for key in (1, 2, 3)] == [60, 30, 15]
+    tasks.append(asyncio.ensure_future(send(4)))
+    await _settled()
+    assert order[-1] == 4
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_message_larger_than_the_room_is_sent_alone() -> None:

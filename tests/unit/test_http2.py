@@ -313,17 +313,39 @@ async def test_a_client_that_resets_without_end_is_ended(client: Client) -> None
         frames.settings({}),
         frame(Kind.PRIORITY, 0, 9, bytes(5)),
         frames.window_update(0, 1),
+        frames.window_update(1, 100_000),
+        frames.window_update(3, 100_000),
         frame(cast("Kind", 99), 0, 0),
         frame(Kind.DATA, 0, 1),
         frame(Kind.DATA, 0, 1, b"x"),
+        frame(Kind.DATA, frames.PADDED, 1, b"\xff" + bytes(255)),
+        frame(Kind.DATA, 0, 3, bytes(100)),
+        frame(Kind.RST_STREAM, 0, 3, bytes(4)),
         frame(Kind.GOAWAY, 0, 0, bytes(8)),
     ],
-    ids=["pings", "settings", "priorities", "small windows", "unknown", "empty data", "crumbs", "goaways"],
+    ids=[
+        "pings",
+        "settings",
+        "priorities",
+        "small windows",
+        "windows that nothing waits for",
+        "windows of what has ended",
+        "unknown",
+        "empty data",
+        "crumbs",
+        "padding",
+        "data of what has ended",
+        "resets of what has ended",
+        "goaways",
+    ],
 )
 async def test_frames_that_bring_nothing_end_the_connection_when_there_are_too_many(
     client: Client, empty: bytes
 ) -> None:
     client.call(1, None)
+    client.call(3, None)
+    client.streams[1].reset(Reason.CANCEL)
+    client.got()
     client.send(empty * (EMPTY_FRAMES.at_once - 10))
     assert client.transport.is_open
     client.send(empty * 20)
@@ -337,6 +359,48 @@ async def test_whoever_is_sent_much_may_answer_with_as_many_pings_and_windows() 
         await client.streams[0].send(b"x")
         client.send(frame(Kind.PING, 0, 0, bytes(8)) + frames.window_update(1, 1))
     assert client.transport.is_open
+
+
+async def test_a_client_that_takes_an_answer_in_crumbs_is_ended() -> None:
+    """A window of a byte makes a frame of data, and was paid with the next four."""
+    client = Client(answering(b"x" * 1000)).begin(INITIAL_WINDOW_SIZE=0)
+    client.call(1)
+    for _ in range(EMPTY_FRAMES.at_once + 10):
+        client.send(frames.window_update(1, 1))
+    assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+
+
+async def test_an_answer_of_which_a_byte_is_taken_now_and_then_is_ended() -> None:
+    client = Client(answering(b"x" * 100_000)).begin(INITIAL_WINDOW_SIZE=0)
+    client.call(1)
+    now = asyncio.get_running_loop().time()
+    for increment, resets in ((20_000, []), (100, [Reason.CANCEL])):
+        client.streams[0].taken_at = now - lifetime.UNTAKEN_SECONDS_MAX - 1
+        client.send(frames.window_update(1, increment))
+        client.connection.look(now)
+        assert client.resets() == resets
+
+
+async def test_what_ends_a_stream_from_here_counts_as_a_reset_of_the_client() -> None:
+    """Made you reset (CVE-2025-8671): the client resets nothing itself."""
+    too_much = frames.window_update(1, frames.WINDOW_BYTES_MAX)
+    for bad in (frame(Kind.DATA, 0, 1, bytes(100)), too_much):
+        client = Client().begin()
+        for stream_id in range(1, 2 * RESETS.at_once + 2, 2):
+            client.call(stream_id, None if bad is too_much else b"")
+            client.send(bad[:5] + stream_id.to_bytes(4, "big") + bad[9:])
+        assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
+
+
+async def test_settings_that_change_the_windows_of_many_streams_count_as_several(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "STREAMS_OF_A_CHANGE", 1)
+    for stream_id in (1, 3, 5, 7, 9):
+        client.call(stream_id, None)
+    for window in range(EMPTY_FRAMES.at_once // 2):
+        client.send(frames.settings({Setting.INITIAL_WINDOW_SIZE: window}))
+    assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
 
 
 async def test_a_header_block_has_a_bound_in_bytes_and_in_frames(client: Client) -> None:

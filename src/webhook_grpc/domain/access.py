@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
@@ -78,6 +78,10 @@ class Caller:
             return self.customer_id
         customer_id = named or self.default_customer_id
         return customer_id if customer_id is not None and self.may_act_for(customer_id) else None
+
+    def line_of(self, customer_id: int | None) -> Hashable:
+        """Returns in whose turn a call waits: that of its customer; None: of all that the caller is for, or its own."""
+        return customer_id or self.customer_ids or self.name
 
     def must_have(self, permission: Permission) -> None:
         """Raises PermissionDenied unless the caller has this permission."""

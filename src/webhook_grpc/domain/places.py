@@ -7,6 +7,8 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from .limits import leaves_enough
+
 Key = TypeVar("Key", int, str)
 
 
@@ -14,7 +16,10 @@ class Places(Generic[Key]):
     """The places of calls that may take long: whoever waits for others holds one."""
 
     def __init__(self, each_max: int, refusal: Callable[[Key], Exception], all_max: int | None = None) -> None:
-        """`refusal` returns what is raised if a key has `each_max` places, or all keys together have `all_max`."""
+        """`refusal` returns what is raised if a key has `each_max` places, or all keys together have `all_max`.
+
+        The more others have, the fewer one key gets: `leaves_enough`.
+        """
         self._each_max = each_max
         self._all_max = all_max
         self._refusal = refusal
@@ -23,8 +28,7 @@ class Places(Generic[Key]):
     @contextmanager
     def place(self, key: Key) -> Generator[None]:
         """Holds a place while a call is in progress. Raises what `refusal` returns if there is none."""
-        is_full = self._all_max is not None and self._taken.total() >= self._all_max
-        if is_full or self._taken[key] >= self._each_max:
+        if not self._has_one(key):
             raise self._refusal(key)
         self._taken[key] += 1
         try:
@@ -33,3 +37,9 @@ class Places(Generic[Key]):
             self._taken[key] -= 1
             if not self._taken[key]:
                 del self._taken[key]
+
+    def _has_one(self, key: Key) -> bool:
+        taken, all_taken = self._taken[key], self._taken.total() + 1
+        if self._all_max is None:
+            return taken < self._each_max
+        return all_taken <= self._all_max and leaves_enough(taken, self._each_max, all_taken, self._all_max)

@@ -3,6 +3,10 @@
 A connection counts from the moment when it is accepted until it is lost. asyncio's server would count none before it is
 made, so that a burst goes beyond the bound, and none in its handshake: whoever begins handshakes and ends none could
 take the last file descriptor. It would have one context of TLS for ever, too.
+
+A handshake takes the loop for a millisecond or more as soon as the client's greeting has come whole. So a greeting is
+left at the socket until it is whole, and then waits for a turn: one handshake begins in a turn of the loop, addresses
+in turn, and of those that have many one in SPACING. Who greets with a thousand connections holds up only itself.
 """
 
 from __future__ import annotations
@@ -16,10 +20,15 @@ from typing import Any, Final
 
 import structlog
 
+from webhook_grpc.domain.crowds import Spacing
+from webhook_grpc.hub.turns import LoopTurns
+
+from .greetings import until_greeted
+
 BACKLOG: Final = 1024  # connections that the system keeps until they are accepted
-HANDSHAKE_SECONDS_MAX: Final = 10.0
-PLAIN_AT_ONCE: Final = 20  # connections that are accepted in one turn of the event loop: others have to be served
-TLS_AT_ONCE: Final = 1  # a handshake takes the loop for a millisecond
+HANDSHAKE_SECONDS_MAX: Final = 10.0  # for the greeting, and for what follows its turn
+SPACING: Final = Spacing(turns=4, seconds_max=0.02)  # of handshakes of addresses that have begun others lately
+AT_ONCE: Final = 20  # connections that are accepted in one turn of the event loop: others have to be served
 _CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
 _PAUSE_SECONDS: Final = 1.0  # when no connection can be accepted: as asyncio's server does
 
@@ -44,7 +53,7 @@ class Accepting:
         self._make_protocol = make_protocol
         self._connections_max = connections_max
         self._context = context
-        self._at_once = PLAIN_AT_ONCE if context is None else TLS_AT_ONCE
+        self._turns = LoopTurns(SPACING)  # of handshakes
         self._places = set[object]()  # of the connections, accepted and not lost
         self._beginning = dict[asyncio.Task[None], socket.socket]()
         self._listening: list[socket.socket] = []
@@ -77,9 +86,9 @@ class Accepting:
             asyncio.get_running_loop().add_reader(listening, self._accept_some, listening)
 
     def _accept_some(self, listening: socket.socket) -> None:
-        for _ in range(self._at_once):
+        for _ in range(AT_ONCE):
             try:
-                connection, _ = listening.accept()
+                connection, peer = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return  # there is none any more
             except OSError as error:  # no file descriptor, say
@@ -89,20 +98,20 @@ class Accepting:
                 loop.call_later(_PAUSE_SECONDS, self._listen, listening)
                 return
             if len(self._places) < self._connections_max:
-                self._begin(connection)
+                self._begin(connection, str(peer[0]))
             else:
                 connection.close()
 
-    def _begin(self, connection: socket.socket) -> None:
+    def _begin(self, connection: socket.socket, address: str) -> None:
         connection.setblocking(False)
         place = object()
         self._places.add(place)
         leave = partial(self._places.discard, place)
-        task = asyncio.create_task(self._make(connection, leave), name="connection begins")
+        task = asyncio.create_task(self._make(connection, address, leave), name="connection begins")
         self._beginning[task] = connection
         task.add_done_callback(partial(self._note_begun, leave))
 
-    async def _make(self, connection: socket.socket, leave: Lost) -> None:
+    async def _make(self, connection: socket.socket, address: str, leave: Lost) -> None:
         tls: dict[str, Any] = {}
         if self._context is not None:
             tls = {
@@ -112,10 +121,19 @@ class Accepting:
             }
         make_protocol = partial(self._make_protocol, leave)
         try:
+            if self._context is not None:
+                await self._wait_for_turn(connection, address)
             await asyncio.get_running_loop().connect_accepted_socket(make_protocol, connection, **tls)
         except OSError as error:  # of TLS, too: a certificate that is missing or refused, plain text, out of time
             leave()
+            connection.close()
             log.debug("no connection", problem=getattr(error, "reason", None) or str(error))
+
+    async def _wait_for_turn(self, connection: socket.socket, address: str) -> None:
+        """Returns when the greeting has come whole and it is this connection's turn. Raises OSError."""
+        async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
+            await until_greeted(connection)
+        await self._turns.wait(address)
 
     def _note_begun(self, leave: Lost, task: asyncio.Task[None]) -> None:
         connection = self._beginning.pop(task)

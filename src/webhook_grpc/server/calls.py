@@ -45,6 +45,7 @@ from webhook_grpc.store.clock import DatabaseClock
 from .admission import TurnLimits, Turns
 from .auth import Authenticator, CertificateNames, no_certificate, token_expired, token_invalid
 from .limits import CallRates, ComingRequests, Shares, UnreadAnswers, UnsentBytes
+from .strangers import Strangers
 from .subjects import customer_of, resources_of, subjects_of
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
@@ -160,6 +161,7 @@ class Calls:
         self._rates = CallRates(limits.rates)
         self._coming = ComingRequests()
         self._unsent = UnsentBytes(limits.unsent_bytes_max)
+        self.strangers = Strangers()
         self.unread = UnreadAnswers(
             limits.unread_bytes_max, limits.unread_total_bytes_max
         )  # the doors know for how long
@@ -222,6 +224,8 @@ class Calls:
             seconds = time.monotonic() - started_at
             self._listener.ended(method, exchange.door, code, seconds)
             _log_call(call, code, error.reason if error else "", seconds)
+        if isinstance(error, Unauthenticated):
+            await self.strangers.wait(exchange.source_address)
         return error
 
     async def _serve(self, method: Method[Any, Any], exchange: Exchange, call: Call) -> None:
@@ -246,7 +250,7 @@ class Calls:
                     self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
                     # Who is bound to several customers and names none has no turn more for each of its tokens
-                    whose = customer_id or caller.customer_ids or caller.name
+                    whose = caller.line_of(customer_id)
                     # Apart for those who publish: no event is refused because somebody does not read lists
                     exchange.whose = (whose, "publish") if method.permission == "publish" else whose
                     write = self._writer(method, exchange, call)

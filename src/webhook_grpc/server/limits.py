@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import Overloaded
-from webhook_grpc.domain.limits import Buckets, RateLimits, ShareLimits
+from webhook_grpc.domain.limits import Buckets, RateLimits, ShareLimits, leaves_enough
 
 RETRY_SECONDS: Final = 1.0
 REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
@@ -45,6 +45,10 @@ class Shares:
     def place(self) -> Place:
         """Returns the place of one call. It is held by `with`, which raises Overloaded if the process has none left."""
         return Place(self)
+
+    def leave_enough(self, taken: int, each_max: int) -> bool:
+        """Returns whether one who has so many places may have another one: that of a call that is in progress."""
+        return leaves_enough(taken, each_max, self.in_progress, self.limits.process_max)
 
 
 class Place:
@@ -78,8 +82,8 @@ class Place:
         if not caller.has_token:
             return
         shares = self._shares
-        if shares.of_tokens[caller.name] >= shares.limits.token_max:
-            raise self._full(f"this token has {shares.limits.token_max}", "in progress at this server already")
+        if not shares.leave_enough(taken := shares.of_tokens[caller.name], shares.limits.token_max):
+            raise self._full(f"this token has {taken}", "in progress at this server already")
         shares.of_tokens[caller.name] += 1
         self._token = caller.name
         if caller.customer_id is not None:
@@ -103,8 +107,8 @@ class Place:
         if customers is None or customers in self._customers:
             return
         shares = self._shares
-        if shares.of_customers[customers] >= shares.limits.customer_max:
-            raise self._full(f"{whose} {shares.limits.customer_max}", "in progress at this server already")
+        if not shares.leave_enough(taken := shares.of_customers[customers], shares.limits.customer_max):
+            raise self._full(f"{whose} {taken}", "in progress at this server already")
         shares.of_customers[customers] += 1
         self._customers = (*self._customers, customers)
 
@@ -256,7 +260,7 @@ class _Waiting:
 class UnsentBytes:
     """Bounds the bytes of messages that are on their way to watchers: one budget for a process.
 
-    A customer has at most half of it, so nobody who stops reading holds up all others.
+    A customer has at most half of it, and not more than is free, so those who stop reading hold up nobody else.
     """
 
     def __init__(self, bytes_max: int) -> None:
@@ -310,7 +314,7 @@ class UnsentBytes:
 
     def _has_share(self, key: Hashable, size_bytes: int) -> bool:
         own = self._held_by[key]
-        return not own or own + size_bytes <= self._bytes_max // 2
+        return not own or own + size_bytes <= self._bytes_max - self._held - size_bytes
 
     def _fits(self, size_bytes: int) -> bool:
         return not self._held or self._held + size_bytes <= self._bytes_max

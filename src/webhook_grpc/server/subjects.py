@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from webhook.v1.service_pb2 import BatchPublishEventsRequest
 
+from webhook_grpc.api.events.batch import customer_named
 from webhook_grpc.domain.access import Caller
 
 _NAMES: Final = frozenset({"webhook_id", "event_id", "delivery_id", "replay_id"})
@@ -43,6 +45,8 @@ def customer_of(request: Message, caller: Caller) -> int | None:
 
     Whether the caller may act for that customer is judged elsewhere: another one's never counts here.
     """
+    if isinstance(request, BatchPublishEventsRequest):
+        return caller.customer_of(customer_named(request))
     read = _customer_reader(request.DESCRIPTOR)
     return caller.customer_of(read(request) if read is not None else 0)
 

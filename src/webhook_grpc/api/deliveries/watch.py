@@ -77,7 +77,7 @@ class WatchMethods:
             times.read_time(request.start_time, "start_time", violations) if request.HasField("start_time") else None
         )
         refuse_if(violations)
-        whose, in_line = call.caller.customer_id or 0, wanted.customer_id or call.caller.name
+        whose, in_line = call.caller.customer_id or 0, call.caller.line_of(wanted.customer_id)
         incarnation, is_beside_older = await self._reads.read(in_line, "log", self._read_log)
         watcher = _Watcher(
             wanted,

@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final
 
+from webhook.v1 import service_pb2
+
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
 from webhook_grpc.domain.limits import Buckets, RateLimits
@@ -42,6 +44,14 @@ class Refused:
     """An event that is not published, and why. An error that is no WebhookError is a bug."""
 
     error: Exception
+
+
+def customer_named(request: service_pb2.BatchPublishEventsRequest) -> int:
+    """Returns the customer that a batch is for: which it names, else which each of its events names; 0: none."""
+    if request.customer_id or not request.requests:
+        return request.customer_id
+    first = request.requests[0].event.customer_id
+    return first if first and all(item.event.customer_id == first for item in request.requests) else 0
 
 
 class Batch:

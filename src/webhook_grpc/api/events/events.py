@@ -36,6 +36,7 @@ from .batch import (
     Batch,
     PublishRates,
     Refused,
+    customer_named,
 )
 from .large import LARGE_BYTES, LargeWork
 
@@ -83,19 +84,20 @@ class EventMethods:
     ) -> service_pb2.BatchPublishEventsResponse:
         """Publishes many events, each with a result of its own; returns when they are committed."""
         _refuse_bad_batch(request)
-        customer_id = call.caller.customer_of(request.customer_id)
+        customer_id = call.caller.customer_of(customer_named(request))
+        whose = call.caller.line_of(customer_id)
         read: list[Accepted | Refused] = []
         for index, item in enumerate(request.requests, 1):
             read.append(await self._read_or_refuse(item, request.customer_id, call))
             if not index % EVENTS_AT_ONCE and index < len(request.requests):
                 # However many batches are read at a time, others get the loop between two parts of one of them.
-                await self._turns.wait(customer_id or call.caller.name)
+                await self._turns.wait(whose)
         call.customer_id = customer_id
         fates = await self._publish(Batch(read), call)
         response = service_pb2.BatchPublishEventsResponse()
         for begin in range(0, len(fates), RESULTS_AT_ONCE):
             if begin:
-                await self._turns.wait(customer_id or call.caller.name)
+                await self._turns.wait(whose)
             for fate in fates[begin : begin + RESULTS_AT_ONCE]:
                 response.results.add(**_result_fields(fate))
         return response
@@ -128,7 +130,7 @@ class EventMethods:
         return response
 
     async def _publish(self, batch: Batch, call: Call) -> Sequence[Answered | Refused]:
-        turn = partial(self._turns.wait, call.customer_id or call.caller.name)
+        turn = partial(self._turns.wait, call.caller.line_of(call.customer_id))
         await batch.judge(self._event_types, self._database, self._large, turn)
         batch.rate(self._rates, call.caller)
         return await batch.publish(self._publisher)

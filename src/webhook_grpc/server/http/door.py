@@ -13,6 +13,7 @@ from uuid import uuid4
 from aiohttp import HttpVersion11, web
 
 from webhook_grpc.domain.errors import PermissionDenied
+from webhook_grpc.server.strangers import Strangers
 
 from .connection import Connection
 from .exchange import BODY_BYTES_MAX
@@ -29,8 +30,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class HttpDoor:
     """Serves routes to the connections of one address."""
 
-    def __init__(self, origins: Origins) -> None:
+    def __init__(self, origins: Origins, strangers: Strangers) -> None:
+        """`strangers` ask for what is beside the methods: what `add_routes` adds, and what there is not."""
         self._origins = origins
+        self._strangers = strangers
         self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])
         self._app.on_response_prepare.append(origins.complete)
         self._app.on_response_prepare.append(_without_version)
@@ -41,9 +44,18 @@ class HttpDoor:
         """Adds a route for that verb only: a HEAD of a stream would never end."""
         self._app.router.add_route(verb, pattern, handler, expect_handler=_meet_expectation)
 
-    def add_routes(self, routes: Iterable[web.AbstractRouteDef]) -> None:
-        """Adds routes, before it is opened."""
-        self._app.router.add_routes(routes)
+    def add_routes(self, routes: Iterable[web.RouteDef], line: str = "") -> None:
+        """Adds routes, before it is opened. Who asks waits in turn, with the others of the address and `line`."""
+        for route in routes:
+            handler = self._in_turn(route.handler, line)
+            self._app.router.add_routes([web.RouteDef(route.method, route.path, handler, route.kwargs)])
+
+    def _in_turn(self, handler: Any, line: str) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            await self._strangers.wait((request.remote, line))
+            return await handler(request)
+
+        return answer
 
     async def open(self) -> None:
         """Gets ready for connections."""
@@ -82,6 +94,7 @@ class HttpDoor:
         try:
             return await handler(request)
         except web.HTTPException as refused:
+            await self._strangers.wait((request.remote, ""))
             return problem_of_refusal(refused).response(uuid4().hex)
 
 

@@ -14,6 +14,7 @@ from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.http.beside.caller import CallerRoute
 from webhook_grpc.server.http.beside.operations import MetricsPage, Operations, Probes
 from webhook_grpc.server.readiness import Readiness
+from webhook_grpc.server.strangers import Strangers
 from webhook_grpc.settings import Settings
 
 from .door import Handler, HttpDoor
@@ -24,6 +25,9 @@ from .live import StreamExchange
 from .origins import Origins
 from .routes import Route, routes_of
 
+PROBES: Final = (
+    "probes"  # which wait for no page: who looks whether the process lives must not take a flood for its end
+)
 BUFFERED_BYTES_MAX: Final = 64 * 1024  # asyncio's: what a connection may hold before writing to it waits
 
 
@@ -34,7 +38,7 @@ class ApiDoor(HttpDoor):
         self, settings: Settings, calls: Calls, readiness: Readiness, methods: Methods, exposition: Exposition
     ) -> None:
         is_host_checked = settings.anonymous_allowed and settings.is_loopback
-        super().__init__(Origins(settings.http_allow_origins, is_host_checked=is_host_checked))
+        super().__init__(Origins(settings.http_allow_origins, is_host_checked=is_host_checked), calls.strangers)
         self._bodies = BodyReading(settings.http_read_seconds_max, asyncio.Lock())
         self._calls = calls
         by_name = {method.name: method for method in METHODS}
@@ -44,7 +48,7 @@ class ApiDoor(HttpDoor):
         self.add_routes(Operations(methods, calls, has_metrics=has_metrics).routes())
         self.add_routes(CallerRoute(settings, calls).routes())
         self.add_routes(JwksRoute(methods.signing_keys).routes())
-        self.add_routes(Probes(readiness).routes())
+        self.add_routes(Probes(readiness).routes(), PROBES)
         if has_metrics:
             self.add_routes(MetricsPage(exposition, calls).routes())
 
@@ -77,6 +81,6 @@ class MetricsDoor(HttpDoor):
     """Serves /metrics, /healthz and /readyz."""
 
     def __init__(self, readiness: Readiness, exposition: Exposition, *, is_loopback: bool) -> None:
-        super().__init__(Origins((), is_host_checked=is_loopback))
-        self.add_routes(Probes(readiness).routes())
+        super().__init__(Origins((), is_host_checked=is_loopback), Strangers())
+        self.add_routes(Probes(readiness).routes(), PROBES)
         self.add_routes(MetricsPage(exposition, None).routes())

@@ -19,9 +19,10 @@ class BudgetLimits:
 
 # Streams that the client resets: a client whose calls have short deadlines resets some (CVE-2023-44487).
 RESETS: Final = BudgetLimits(at_once=1000, each_second=200)
-# Frames that only need an answer, or bring nothing: pings, settings, empty data, small windows, unknown kinds.
+# Frames that only need an answer, or bring nothing: pings, settings, empty data, windows, what comes too late.
 # (A client of Go sends a ping with each read of data, to learn how far away the server is: see `allow_answers`.)
 EMPTY_FRAMES: Final = BudgetLimits(at_once=10_000, each_second=1000)
+SMALL_DATA_BYTES: Final = 64  # data of less brings nothing, but the last
 ANSWERED_BY: Final = 4  # frames that bring nothing, which a client may send for each call and each frame of data
 
 

@@ -8,10 +8,10 @@ from typing import Final, cast
 
 import structlog
 
-from .budgets import Budgets
+from .budgets import SMALL_DATA_BYTES, Budgets
 from .frames import WINDOW_BYTES, WINDOW_BYTES_MAX
 from .lifetime import Lifetime, is_given_up
-from .stream import Stream
+from .stream import TAKEN_BYTES_MIN, Stream
 
 SENT_AT_ONCE: Final = 64  # frames that are sent in one turn of the event loop
 BUFFERED_BYTES_MAX: Final = 64 * 1024  # that the client has not taken, before sending waits
@@ -34,7 +34,8 @@ class Sending:
         self.is_clogged = False
         """Whether the client takes nothing at the moment."""
         self.sent_at = 0.0
-        """When data was sent last, by the clock of the loop."""
+        """When TAKEN_BYTES_MIN were sent last, by the clock of the loop."""
+        self._sent_bytes = 0  # since then
         self._lined_up: OrderedDict[int, Stream] = OrderedDict()  # that have something to send, the next one first
         self._untaken: dict[int, Stream] = {}  # whose answers are made, and wait to be taken
         self._is_going_on = False  # in the next turn of the loop
@@ -86,11 +87,14 @@ class Sending:
         self._updates_size, self._has_updated_size = False, True
         return SIZE_UPDATE + block
 
-    def take_window(self, size_bytes: int) -> None:
-        """Counts data that is sent."""
+    def take_window(self, size_bytes: int, *, is_cut: bool = False) -> None:
+        """Counts data that is sent. `is_cut`: by a window, so that more waits; the client pays for crumbs."""
         self.window -= size_bytes
-        self.sent_at = self._loop.time()
-        self._budgets.allow_answers()
+        self._sent_bytes += size_bytes
+        if self._sent_bytes >= TAKEN_BYTES_MIN:
+            self.sent_at, self._sent_bytes = self._loop.time(), 0
+        if not is_cut or size_bytes >= SMALL_DATA_BYTES:
+            self._budgets.allow_answers()
 
     def line_up(self, stream: Stream) -> None:
         """Lets a stream that has something to send send it when its turn comes."""

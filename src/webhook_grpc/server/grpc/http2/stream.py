@@ -20,6 +20,7 @@ from .frames import (
 )
 from .header_blocks import Head
 
+TAKEN_BYTES_MIN: Final = 16 * 1024  # of an answer: less is as good as nothing, as over HTTP/1
 READ_BYTES_AHEAD: Final = 1024 * 1024  # a client may send so much of what is waited for before it hears of it
 
 
@@ -40,8 +41,8 @@ class Way(Protocol):
         """Sends frames."""
         ...
 
-    def take_window(self, size_bytes: int) -> None:
-        """Counts data that is sent."""
+    def take_window(self, size_bytes: int, *, is_cut: bool = False) -> None:
+        """Counts data that is sent. `is_cut`: by a window, so that more waits."""
         ...
 
     def as_block(self, block: bytes) -> bytes:
@@ -87,6 +88,7 @@ class Stream:
         "_home",
         "_receive_window",
         "_received",
+        "_taken_bytes",
         "_trailers",
         "_unsent",
         "_waiter",
@@ -116,7 +118,8 @@ class Stream:
         self._drained: asyncio.Future[None] | None = None
         self._has_ended_sending = False
         self.taken_at = 0.0
-        """When something of the answer was sent last, by the clock of the loop, if it had to wait."""
+        """When TAKEN_BYTES_MIN of the answer were sent last, by the clock of the loop, if it had to wait."""
+        self._taken_bytes = 0  # since then
         self._done: list[Callable[[], None]] = []
 
     def add_done_callback(self, done: Callable[[], None]) -> None:
@@ -253,8 +256,10 @@ class Stream:
         size = min(len(self._unsent), self._allowed())
         if size > 0:
             part, self._unsent = self._unsent[:size], self._unsent[size:]
-            self._take(size)
-            self.taken_at = asyncio.get_running_loop().time()
+            self._take(size, is_cut=bool(self._unsent))
+            self._taken_bytes += size
+            if self._taken_bytes >= TAKEN_BYTES_MIN:
+                self.taken_at, self._taken_bytes = asyncio.get_running_loop().time(), 0
             self._way.write(frame(Kind.DATA, 0, self.stream_id, bytes(part)))
         if self._unsent:
             return
@@ -268,9 +273,9 @@ class Stream:
     def _allowed(self) -> int:
         return max(0, min(self.send_window, self._way.window, FRAME_BYTES_MAX))
 
-    def _take(self, size: int) -> None:
+    def _take(self, size: int, *, is_cut: bool = False) -> None:
         self.send_window -= size
-        self._way.take_window(size)
+        self._way.take_window(size, is_cut=is_cut)
 
     def add_window(self, increment: int) -> bool:
         """Lets so much more be sent. Returns whether a window may be so large."""

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, ClassVar, Final
 
 from .bounds import Bounds, Kept
-from .budgets import Budgets
+from .budgets import SMALL_DATA_BYTES, Budgets
 from .frames import (
     END_HEADERS,
     END_STREAM,
@@ -30,8 +30,7 @@ from .sending import Sending
 from .stream import Stream
 
 RECEIVE_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
-SMALL_WINDOW_BYTES: Final = 1024  # an update of less brings nothing
-SMALL_DATA_BYTES: Final = 64  # data of less neither, but the last
+STREAMS_OF_A_CHANGE: Final = 50  # whose windows a frame of settings may change; of more it counts as several
 ENDED_EARLY_MAX: Final = 200  # streams of one connection whose late fields are expected: those that ended last
 
 
@@ -86,6 +85,8 @@ class Streams:
         change, self._initial_window = window_bytes - self._initial_window, window_bytes
         if not change:
             return
+        for _ in range(len(self._open) // STREAMS_OF_A_CHANGE):
+            self._count_empty()
         for stream in self._open.values():
             if not stream.add_window(change):
                 raise ConnectionEnds(Reason.FLOW_CONTROL_ERROR, "a window grew too large")
@@ -129,8 +130,7 @@ class Streams:
         data, is_last = unpadded(flags, payload), bool(flags & END_STREAM)
         stream = self._open.get(stream_id)
         if stream is None:  # it has ended here; perhaps the client did not know that yet
-            if len(payload) < SMALL_DATA_BYTES:
-                self._count_empty()
+            self._count_empty()
             if is_last:
                 self._ended_early.pop(stream_id, None)
             self._sending.write(reset(stream_id, Reason.STREAM_CLOSED))
@@ -157,8 +157,7 @@ class Streams:
         del flags
         check_size(payload, 4)
         increment = int.from_bytes(payload, "big") & WINDOW_BYTES_MAX
-        if increment < SMALL_WINDOW_BYTES:
-            self._count_empty()
+        self._count_empty()
         if not increment:
             raise ConnectionEnds(Reason.PROTOCOL_ERROR, "a window that grows by nothing")
         if not stream_id:

@@ -1,0 +1,36 @@
+"""Answers to whoever is not known, or need not be: they take turns of the event loop, addresses in turn.
+
+A page, a refused call and a probe take as much of the loop as a call does, count for no customer and have no rate. So
+one is given in a turn of the loop, and of those of an address that has got others lately one in SPACING: whoever asks
+for thousands waits behind itself, and calls of others find the loop free. Behind a proxy all have one address, and
+take its turns together: at least 1/SPACING.seconds_max a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Final
+
+from webhook_grpc.domain.crowds import Spacing
+from webhook_grpc.hub.turns import LoopTurns
+
+SPACING: Final = Spacing(turns=4, seconds_max=0.005)
+WAITING_MAX: Final = 2000  # as many as there are connections; who comes beyond that is answered at once
+
+
+class Strangers:
+    """Those who wait for their answers."""
+
+    def __init__(self) -> None:
+        self._turns = LoopTurns(SPACING)
+        self._waiting_count = 0
+
+    async def wait(self, whose: Hashable) -> None:
+        """Returns when it is the turn of this address, or what else they share who wait behind each other."""
+        if self._waiting_count >= WAITING_MAX:
+            return
+        self._waiting_count += 1
+        try:
+            await self._turns.wait(whose)
+        finally:
+            self._waiting_count -= 1

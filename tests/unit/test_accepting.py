@@ -1,0 +1,157 @@
+"""TLS handshakes: one begins in a turn of the loop, when its greeting has come whole, and no crowd holds up others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.support import slowness
+from webhook_grpc.server import accepting
+from webhook_grpc.server.accepting import Accepting, Lost
+from webhook_grpc.server.greetings import RECORDS_MAX, NoGreeting, until_greeted, whole_bytes
+
+CROWD = 12
+
+
+def greeting() -> bytes:
+    """What a client sends first."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost").do_handshake()
+    return outgoing.read()
+
+
+def in_records(whole: bytes, size: int) -> bytes:
+    """Returns the same greeting in several records."""
+    parts = [whole[5:][at : at + size] for at in range(0, len(whole) - 5, size)]
+    return b"".join(whole[:3] + len(part).to_bytes(2, "big") + part for part in parts)
+
+
+def test_a_greeting_is_whole_with_its_last_byte() -> None:
+    whole = greeting()
+    for coming in (whole, in_records(whole, 100)):
+        wanted = list[int]((5,))
+        while wanted[-1]:
+            wanted.append(whole_bytes(coming[: wanted[-1]]))
+        assert wanted[:-1] == sorted(set(wanted[:-1]))
+        assert wanted[-2] == len(coming)
+
+
+@pytest.mark.parametrize("other", [b"GET / HTTP/1.1\r\n", b"\x15\x03\x01\x00\x02\x02\x28", b"\x16\x03\x01\xff\xff"])
+def test_what_is_no_greeting_is_judged_at_once(other: bytes) -> None:
+    assert whole_bytes(other) == 0
+
+
+def test_a_greeting_in_crumbs_is_refused() -> None:
+    with pytest.raises(NoGreeting, match="pieces"):
+        whole_bytes(in_records(greeting(), 1)[: 6 * RECORDS_MAX])
+
+
+async def test_a_greeting_stays_at_the_socket_and_who_leaves_is_noticed() -> None:
+    whole = greeting()
+    for sent, is_whole in ((whole, True), (whole[:-1], False), (b"", False)):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.sendall(sent)
+            if not is_whole:
+                theirs.shutdown(socket.SHUT_WR)
+            async with slowness.timeout(10):
+                if is_whole:
+                    await until_greeted(ours)
+                    assert ours.recv(65_536) == whole
+                else:
+                    with pytest.raises(NoGreeting, match="left"):
+                        await until_greeted(ours)
+
+
+class Door:
+    """An address with TLS. `begun`: from which address each handshake began, and in which turn of the loop."""
+
+    def __init__(self) -> None:
+        self.begun = list[tuple[str, int]]()
+        self.turn = 0
+        self.greeted = 0  # connections whose greeting is whole
+        self.all_greeted = asyncio.Event()
+
+
+@contextlib.asynccontextmanager
+async def door(monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[tuple[Door, Callable[[str], socket.socket]]]:
+    seen = Door()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate: Any = trustme.CA().issue_cert("localhost")
+    certificate.configure_cert(context)
+    loop = asyncio.get_running_loop()
+    connect = loop.connect_accepted_socket
+
+    async def connected(make: Callable[[], asyncio.Protocol], connection: socket.socket, **options: object) -> object:
+        seen.begun.append((connection.getpeername()[0], seen.turn))
+        return await connect(make, connection, **options)  # pyright: ignore[reportArgumentType] - as it was called
+
+    async def greeted(connection: socket.socket) -> None:
+        await until_greeted(connection)
+        seen.greeted += 1
+        await seen.all_greeted.wait()  # so that it does not matter when each is noticed
+
+    monkeypatch.setattr(loop, "connect_accepted_socket", connected)
+    monkeypatch.setattr(accepting, "until_greeted", greeted)
+
+    async def count() -> None:
+        while True:
+            await asyncio.sleep(0)
+            seen.turn += 1
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as opened:
+        port = listening.getsockname()[1]
+
+        def client(address: str) -> socket.socket:
+            return opened.enter_context(socket.create_connection(("127.0.0.1", port), source_address=(address, 0)))
+
+        def make(_: Lost) -> asyncio.Protocol:
+            return asyncio.Protocol()
+
+        doorkeeper = Accepting(make, 10 * CROWD, lambda: context)
+        doorkeeper.start(listening.dup())
+        counting = asyncio.create_task(count())
+        try:
+            yield seen, client
+        finally:
+            counting.cancel()
+            await doorkeeper.stop()
+
+
+async def test_handshakes_that_could_begin_together_begin_one_in_a_turn_and_a_crowd_holds_up_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = greeting()
+    async with door(monkeypatch) as (seen, client), slowness.timeout(20):
+        crowd = [client("127.0.0.2") for _ in range(CROWD)]
+        other = client("127.0.0.1")
+        for one in crowd:
+            one.sendall(whole[:-1])
+        await _turns(seen, 4 * CROWD)
+        assert seen.greeted == 0
+        for one in (*crowd, other):
+            one.sendall(whole if one is other else whole[-1:])
+        while seen.greeted <= CROWD:
+            await asyncio.sleep(0)
+        assert seen.begun == []
+        seen.all_greeted.set()
+        while len(seen.begun) <= CROWD:
+            await asyncio.sleep(0)
+    turns = [turn for _, turn in seen.begun]
+    assert len(set(turns)) == len(turns), "one in a turn"
+    assert [address for address, _ in seen.begun].index("127.0.0.1") <= 2, "whoever has begun none lately comes first"
+
+
+async def _turns(seen: Door, count: int) -> None:
+    until = seen.turn + count
+    while seen.turn < until:
+        await asyncio.sleep(0)
