@@ -36,6 +36,7 @@ class Transport:
     def __init__(self) -> None:
         self.sent = b""
         self.is_open = True
+        self.is_writable = True
         self.waiting_bytes = 0
 
     def set_write_buffer_limits(self, **_: int) -> None:
@@ -54,6 +55,12 @@ class Transport:
         self.is_open = False
 
     abort = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.is_writable = False
 
     def is_closing(self) -> bool:
         return not self.is_open
@@ -234,6 +241,15 @@ async def test_a_client_that_resets_without_end_is_ended(client: Client) -> None
     assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
 
 
+async def test_streams_that_lived_for_a_while_may_all_be_reset(client: Client) -> None:
+    """A proxy has the calls of all its clients on one connection, and many of them give up when it is slow."""
+    for number in range(2 * RESETS.at_once):
+        client.call(1 + 2 * number, None)
+        client.streams[-1].began_at -= connection.QUICK_SECONDS
+        client.send(frame(Kind.RST_STREAM, 0, 1 + 2 * number, bytes(4)))
+    assert client.transport.is_open
+
+
 @pytest.mark.parametrize(
     "empty",
     [
@@ -362,6 +378,36 @@ async def test_a_connection_is_drained_without_losing_a_stream(client: Client) -
     assert client.resets() == [Reason.REFUSED_STREAM]
     answering(b"")(client.streams[0])
     while client.transport.is_open:  # the client has a moment to close first
+        await asyncio.sleep(0)
+
+
+async def test_a_connection_that_ends_takes_what_still_comes_until_its_client_has_left(client: Client) -> None:
+    """A socket that is closed under bytes that come resets, and proxies then lose answers that they have not read."""
+    client.call(1)
+    answering(b"answer")(client.streams[0])
+    client.connection.close(Reason.NO_ERROR)
+    assert (client.transport.is_writable, client.transport.is_open) == (False, True)
+    client.send(frame(Kind.PING, 0, 0, bytes(8)))
+    assert [kind for kind, *_ in client.got()][-1] == Kind.GOAWAY, "nothing is answered any more"
+    while client.transport.is_open:
+        await asyncio.sleep(0)
+
+
+async def test_calls_on_a_connection_that_is_too_old_end_with_a_status_that_says_call_again() -> None:
+    """Of a stream that breaks off proxies make INTERNAL, which no client tries again."""
+    client = Client().begin()
+    client.call(1)
+    client.call(3)
+    client.streams[0].on_leave(lambda: answering(b"")(client.streams[0]))
+    now = asyncio.get_running_loop().time()
+    client.connection.drain()
+    client.connection.look(now + connection.AGE_GRACE_SECONDS - 1)
+    assert all(stream.is_open for stream in client.streams)
+    client.got()
+    client.connection.look(now + connection.AGE_GRACE_SECONDS + 1)
+    got = [(kind, stream_id) for kind, flags, stream_id, _ in client.got() if kind == Kind.RST_STREAM or flags & LAST]
+    assert got == [(Kind.HEADERS, 1), (Kind.RST_STREAM, 3)]
+    while client.transport.is_open:
         await asyncio.sleep(0)
 
 

@@ -24,6 +24,7 @@ from .http2.stream import Stream
 
 KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of requests that are not read yet: who sends more then is refused
 KEPT_BYTES_MIN: Final = 1024 * 1024  # that each connection may have of them
+HEARD_SECONDS_MAX: Final = 1.0  # for clients to hear that the process stops: what they begin before that is served
 CLOSE_SECONDS_MAX: Final = 1.0  # for clients to take the end of their connections, when the process stops
 _AGE_SPREAD: Final = 0.1  # so that connections which began together do not end together
 _LOOK_SECONDS: Final = 1.0
@@ -109,8 +110,7 @@ class Listener:
         for server in self._servers:
             server.close()
         self._close_sockets()
-        for connection in list(self._connections):
-            connection.drain()
+        await self._drain(min(grace_seconds, HEARD_SECONDS_MAX))
         if self.stream_count:
             self._unused.clear()
             try:
@@ -119,13 +119,22 @@ class Listener:
             except TimeoutError:
                 log.info("calls are ended: the process stops", count=self.stream_count)
 
+    async def _drain(self, seconds_max: float) -> None:
+        """Lets clients begin no more streams. What those begin that have not heard of it is taken for so long."""
+        heard = [connection.drain().wait() for connection in self._connections]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds_max):
+                await asyncio.gather(*heard)
+        for connection in list(self._connections):
+            connection.refuse_streams()
+
     async def close(self) -> None:
         """Ends all connections."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         for connection in list(self._connections):
-            connection.close(Reason.NO_ERROR, lingers=False)
+            connection.close(Reason.NO_ERROR)
         if self._connections:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):

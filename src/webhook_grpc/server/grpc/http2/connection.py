@@ -59,6 +59,7 @@ SETTINGS_MAX: Final = 32  # in one frame
 TABLE_BYTES: Final = 4096  # of the table of header fields, before anybody says otherwise
 SIZE_UPDATE: Final = b"\x20"  # to 0: the table for what we send, which we do not use (RFC 7541, section 4.2)
 SETTINGS_SECONDS_MAX: Final = 10.0  # from the connection to its settings
+QUICK_SECONDS: Final = 1.0  # a stream that lived longer costs no more than others do, though it is reset
 SILENT_SECONDS_MAX: Final = 30.0  # then the client is asked whether it is still there
 PING_SECONDS_MAX: Final = 10.0
 AGE_SECONDS_MAX: Final = 30 * 60.0
@@ -135,6 +136,7 @@ class Connection(asyncio.Protocol):
         self._has_preface = self._has_settings = False
         self._drain_at: float | None = None  # since when no new streams are wanted
         self._is_drained = False  # none are taken any more
+        self._has_heard = asyncio.Event()  # set when the client knows that, or has left
         self._ended_at: float | None = None
         self._clogged_at = self._sent_at = 0.0
         self._goaway_id = STREAM_ID_MAX
@@ -163,6 +165,7 @@ class Connection(asyncio.Protocol):
         del exc
         self._ended_at = self._ended_at or self._loop.time()
         self._coming = b""
+        self._has_heard.set()
         for stream in list(self._streams.values()):
             stream.end()
         self._lost(self)
@@ -320,7 +323,9 @@ class Connection(asyncio.Protocol):
         if self._is_drained or len(self._streams) >= self._bounds.streams_max:
             raise StreamEnds(Reason.REFUSED_STREAM, "no more streams are taken")
         self._empty.give(ANSWERED_BY)
-        stream = self._streams[stream_id] = Stream(self, stream_id, head, self._initial_window, has_all=is_last)
+        stream = self._streams[stream_id] = Stream(
+            self, stream_id, head, self._initial_window, has_all=is_last, began_at=self._heard_at
+        )
         self._begin(self, stream)
 
     def _take_trailers(self, stream_id: int, block: bytes, *, is_last: bool) -> None:
@@ -339,9 +344,12 @@ class Connection(asyncio.Protocol):
         stream = self._streams.get(stream_id)
         if stream is None:
             self._count_empty()  # its answer, or its end, was on its way
-        else:
+            return
+        if self._heard_at - stream.began_at < QUICK_SECONDS:
             self._count_reset()
-            stream.end()
+        else:
+            self._count_empty()
+        stream.end()
 
     def _take_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
         del flags
@@ -431,7 +439,7 @@ class Connection(asyncio.Protocol):
         if not flags & ACK:
             self.write(frame(Kind.PING, ACK, 0, payload))
         elif payload == _DRAIN:
-            self._refuse_streams()
+            self.refuse_streams()
 
     def _take_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
         """Notes nothing: the client ends the connection itself, when its streams have ended."""
@@ -549,30 +557,32 @@ class Connection(asyncio.Protocol):
         """Returns how many streams are open."""
         return len(self._streams)
 
-    def drain(self) -> None:
+    def drain(self) -> asyncio.Event:
         """Lets the client begin no more streams, without losing one that is on its way; ends when all have ended.
 
-        (RFC 9113, section 6.8: the number of the last stream follows when the client has heard of it.)
+        (RFC 9113, section 6.8: the number of the last stream follows when the client has heard of it.) Returns what is
+        set then.
         """
         if self._drain_at is None and self._ended_at is None:
             self._drain_at = self._loop.time()
             self.write(goaway(STREAM_ID_MAX, Reason.NO_ERROR) + frame(Kind.PING, 0, 0, _DRAIN))
+        return self._has_heard
 
-    def _refuse_streams(self) -> None:
-        if self._drain_at is None or self._is_drained:
+    def refuse_streams(self) -> None:
+        """Takes no more streams on a connection that is being drained, whether the client has heard of it or not."""
+        if self._drain_at is None or self._is_drained or self._ended_at is not None:
             return
         self._is_drained = True
+        self._has_heard.set()
         self._goaway_id = self._last_id
         if self._streams:
             self.write(goaway(self._last_id, Reason.NO_ERROR))
         else:
             self.close(Reason.NO_ERROR)
 
-    def close(self, reason: Reason, problem: str = "", *, lingers: bool = True) -> None:
+    def close(self, reason: Reason, problem: str = "") -> None:
         """Ends the connection, and all streams in it. If nothing is wrong the client gets a moment to close first."""
         if self._ended_at is not None:
-            if not lingers:
-                self.transport.close()
             return
         if reason is not Reason.NO_ERROR:
             log.debug("a connection was ended", reason=reason.name, problem=problem)
@@ -581,10 +591,16 @@ class Connection(asyncio.Protocol):
         self._coming = b""
         for stream in list(self._streams.values()):
             stream.end()
-        if reason is Reason.NO_ERROR and lingers:
-            self._loop.call_later(LINGER_SECONDS, self.transport.close)
+        if reason is Reason.NO_ERROR:
+            self._linger()
         else:
             self.transport.close()
+
+    def _linger(self) -> None:
+        """Sends no more, and takes what still comes: a socket that is closed before loses what is not taken of it."""
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self._loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def look(self, now: float) -> None:
         """Does what time brings: called about once a second."""
@@ -618,10 +634,14 @@ class Connection(asyncio.Protocol):
         is_idle = not self._streams and now - self._idle_since > self._bounds.idle_seconds_max
         if self._drain_at is None and (is_idle or now - self._began_at > self._bounds.age_seconds_max):
             self.drain()
-        elif self._drain_at is not None and now - self._drain_at > AGE_GRACE_SECONDS:
+        elif self._drain_at is not None and now - self._drain_at > AGE_GRACE_SECONDS + UNTAKEN_SECONDS_MAX:
             self.close(Reason.NO_ERROR)
+        elif self._drain_at is not None and now - self._drain_at > AGE_GRACE_SECONDS:
+            self.refuse_streams()
+            for stream in list(self._streams.values()):
+                stream.leave()  # with a status: of a stream that just breaks off, proxies make INTERNAL
         elif self._drain_at is not None and now - self._drain_at > CLOSE_SECONDS_MAX:
-            self._refuse_streams()
+            self.refuse_streams()
 
     def _abort(self, problem: str) -> None:
         log.debug("a connection was dropped", problem=problem)
