@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
@@ -12,6 +13,7 @@ from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from webhook_grpc.server.grpc.http2 import budgets, connection, frames, reading
 from webhook_grpc.server.grpc.http2.connection import Bounds, Connection, Kept
@@ -19,6 +21,7 @@ from webhook_grpc.server.grpc.http2.frames import Kind, Reason, Setting, frame
 from webhook_grpc.server.grpc.http2.header_blocks import BLOCK_BYTES_MAX, written
 from webhook_grpc.server.grpc.http2.reading import Reading
 from webhook_grpc.server.grpc.http2.stream import Stream, StreamEnded
+from webhook_grpc.server.strangers import LINE_SECONDS_MIN, Strangers
 
 BOUNDS: Final = Bounds(
     streams_max=5, idle_seconds_max=100.0, age_seconds_max=1000.0, kept_bytes_max=100_000, kept_bytes_min=50_000
@@ -31,7 +34,7 @@ Frame = tuple[int, int, int, bytes]
 
 
 class Transport:
-    """What a connection writes to. `is_taking`: whether the client takes anything."""
+    """What a connection writes to: TLS in which HTTP/2 was not announced, as some proxies do."""
 
     def __init__(self) -> None:
         self.sent = b""
@@ -42,8 +45,8 @@ class Transport:
     def set_write_buffer_limits(self, **_: int) -> None:
         pass
 
-    def get_extra_info(self, _: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> Any:
+        return SimpleNamespace(selected_alpn_protocol=lambda: None) if name == "ssl_object" else None
 
     def write(self, data: bytes) -> None:
         self.sent += data
@@ -81,7 +84,8 @@ class Client:
             self.streams.append(stream)
             serve(stream)
 
-        self.connection = Connection(BOUNDS, self.kept, Reading(), begin, lambda _: None, lambda _: None)
+        strangers = Strangers()
+        self.connection = Connection(BOUNDS, self.kept, Reading(), begin, lambda _: None, lambda _: None, strangers)
         self.connection.connection_made(cast("Any", self.transport))
         self._encoder = Encoder()
 
@@ -517,6 +521,14 @@ async def test_an_answer_whose_turn_has_not_come_is_not_ended_while_others_are_t
     assert client.resets() == [Reason.CANCEL] * 2
 
 
+async def test_the_settings_are_the_first_frame_also_of_a_connection_that_is_drained_before_it_has_begun() -> None:
+    client = Client()
+    client.connection.drain()
+    assert [kind for kind, *_ in client.got()] == [Kind.SETTINGS, Kind.WINDOW_UPDATE, Kind.GOAWAY, Kind.PING]
+    client.send(frames.PREFACE + frames.settings({}))
+    assert [kind for kind, *_ in client.got()] == [Kind.SETTINGS]
+
+
 async def test_the_number_of_the_last_stream_never_grows(client: Client) -> None:
     client.connection.drain()
     [_, asked] = client.got()
@@ -548,8 +560,41 @@ async def test_connections_share_the_time_for_frames_in_a_turn_of_the_loop(monke
 
 async def test_what_is_not_http2_is_ended() -> None:
     client = Client()
-    client.send(b"GET / HTTP/1.1\r\n\r\n")
+    client.send(b"\0\0\0")
     assert client.ended_with() is Reason.PROTOCOL_ERROR
+
+
+async def test_http1_gets_an_answer_that_says_what_the_port_speaks_and_the_log_a_line() -> None:
+    client = Client()
+    with capture_logs() as logs:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, _, words = client.transport.sent.partition(b"\r\n")
+    assert status == b"HTTP/1.1 505 HTTP Version Not Supported"
+    assert words.endswith(
+        b"\r\n\r\nThis port speaks gRPC, which is HTTP/2. HTTP/1.1 is served at WEBHOOK_HTTP_ADDRESS.\n"
+    )
+    assert not client.transport.is_writable
+    [line] = [entry for entry in logs if entry["log_level"] == "info"]
+    assert line["event"] == "HTTP/1 came to the gRPC port"
+
+
+async def test_tls_at_a_port_in_plain_text_gets_a_line_in_the_log() -> None:
+    client = Client()
+    with capture_logs() as logs:
+        client.send(b"\x16\x03\x01\x02\x00\x01")
+    assert client.ended_with() is Reason.PROTOCOL_ERROR
+    [line] = [entry for entry in logs if entry["log_level"] == "info"]
+    assert line["event"] == "TLS came to the gRPC port, which speaks plain text"
+    assert "WEBHOOK_TLS_CERTIFICATE_FILE" in line["remedy"]
+
+
+def test_strangers_of_a_kind_get_one_line_in_a_while_with_how_many_there_were() -> None:
+    strangers = Strangers()
+    with capture_logs() as logs:
+        for now in (0.0, 1.0, 2.0, LINE_SECONDS_MIN):
+            strangers.note("a kind", "127.0.0.1", "nothing", now)
+        strangers.note("another kind", "127.0.0.1", "nothing", 1.0)
+    assert [entry["others_since_the_last_line"] for entry in logs] == [0, 2, 0]
 
 
 @hypothesis_settings(max_examples=50, deadline=None)

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from .strangers import Strangers
+
 HANDSHAKE_SECONDS_MAX: Final = 10.0
 _CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
+_PLAIN_TEXT: Final = frozenset({"HTTP_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"})  # OpenSSL's words
 _PAUSE_SECONDS: Final = 1.0  # when no connection can be accepted: as asyncio's server does
 
 log = structlog.get_logger("webhook_grpc.tls")
@@ -35,6 +39,7 @@ class Handshakes:
         self._make_protocol = make_protocol
         self._has_room = has_room
         self._tasks = set[asyncio.Task[None]]()
+        self._strangers = Strangers()
         self._accepting: asyncio.Task[None] | None = None
 
     @property
@@ -75,6 +80,7 @@ class Handshakes:
         task.add_done_callback(self._tasks.discard)
 
     async def _shake_hands(self, connection: socket.socket) -> None:
+        address = _address_of(connection)
         try:
             await asyncio.get_running_loop().connect_accepted_socket(
                 self._make_protocol,
@@ -84,4 +90,16 @@ class Handshakes:
                 ssl_shutdown_timeout=_CLOSE_SECONDS_MAX,
             )
         except OSError as error:  # of TLS, too: a certificate that is missing or refused, plain text, out of time
-            log.debug("no TLS", problem=getattr(error, "reason", None) or str(error))
+            reason = getattr(error, "reason", None)
+            log.debug("no TLS", problem=reason or str(error))
+            if reason in _PLAIN_TEXT:
+                remedy = "let the proxy, or the client, speak TLS"
+                self._strangers.note("plain text came to a port with TLS", address, remedy, time.monotonic())
+
+
+def _address_of(connection: socket.socket) -> str:
+    """Returns the IP address at the other end; nothing if it has left."""
+    try:
+        return str(connection.getpeername()[0])
+    except OSError:
+        return ""

@@ -15,6 +15,7 @@ import structlog
 from webhook_grpc.domain.record import record
 from webhook_grpc.server.certificates import Certificates
 from webhook_grpc.server.handshakes import Handshakes
+from webhook_grpc.server.strangers import Strangers
 
 from .call import Peer
 from .http2.connection import AGE_SECONDS_MAX, Bounds, Connection, Kept
@@ -67,6 +68,7 @@ class Listener:
         self._connections: dict[Connection, Peer] = {}
         self._kept = Kept()
         self._reading = Reading()
+        self._strangers = Strangers()
         self._looking: asyncio.Task[None] | None = None
         self._unused = asyncio.Event()  # set by who ends the last stream, while the server stops
         self._empty = asyncio.Event()  # set when the last connection is lost, while the server stops
@@ -168,7 +170,9 @@ class Listener:
         bounds = Bounds(
             limits.streams_per_connection_max, limits.idle_seconds_max, age_seconds, KEPT_BYTES_MAX, KEPT_BYTES_MIN
         )
-        return Connection(bounds, self._kept, self._reading, self._begin_stream, self._note_made, self._note_lost)
+        return Connection(
+            bounds, self._kept, self._reading, self._begin_stream, self._note_made, self._note_lost, self._strangers
+        )
 
     def _note_made(self, connection: Connection) -> None:
         transport = connection.transport

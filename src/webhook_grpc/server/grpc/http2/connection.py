@@ -8,6 +8,7 @@ nobody takes, and how long it may be silent, idle or old. Whoever goes beyond ge
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, cast
@@ -15,6 +16,7 @@ from typing import Any, ClassVar, Final, cast
 import structlog
 
 from webhook_grpc.domain.record import record
+from webhook_grpc.server.strangers import Strangers
 
 from .budgets import EMPTY_FRAMES, RESETS, Budget
 from .frames import (
@@ -68,6 +70,13 @@ CLOSE_SECONDS_MAX: Final = 5.0  # for the client to take the last bytes
 
 LINGER_SECONDS: Final = 1.0  # for the client to close first: what it sends to a closed socket can cost it the answer
 _ALIVE: Final = b"are-you?"
+_HTTP_1: Final = re.compile(rb"[A-Z]{1,20} ")
+_TLS: Final = b"\x16\x03"  # the begin of a handshake
+_WORDS: Final = b"This port speaks gRPC, which is HTTP/2. HTTP/1.1 is served at WEBHOOK_HTTP_ADDRESS.\n"
+_NOT_HTTP_1: Final = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_WORDS), _WORDS)
+)
 _DRAIN: Final = b"draining"
 
 log = structlog.get_logger("webhook_grpc.grpc")
@@ -105,6 +114,7 @@ class Connection(asyncio.Protocol):
         begin: Callable[[Connection, Stream], None],
         made: Callable[[Connection], None],
         lost: Callable[[Connection], None],
+        strangers: Strangers,
     ) -> None:
         """`made` and `lost` are called once each; `made` with a transport."""
         self._bounds = bounds
@@ -114,6 +124,7 @@ class Connection(asyncio.Protocol):
         self._begin = begin
         self._made = made
         self._lost = lost
+        self._strangers = strangers
         self._loop = asyncio.get_running_loop()
         self.transport = cast("asyncio.Transport", None)
         self.send_window = WINDOW_BYTES
@@ -133,7 +144,7 @@ class Connection(asyncio.Protocol):
         self._resets, self._empty = Budget(RESETS, now), Budget(EMPTY_FRAMES, now)
         self._began_at = self._heard_at = self._idle_since = now
         self._asked_at: float | None = None  # whether the client is still there
-        self._has_preface = self._has_settings = False
+        self._has_preface = self._has_announced = self._has_settings = False
         self._drain_at: float | None = None  # since when no new streams are wanted
         self._is_drained = False  # none are taken any more
         self._has_heard = asyncio.Event()  # set when the client knows that, or has left
@@ -145,20 +156,10 @@ class Connection(asyncio.Protocol):
     # --- the transport ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins, unless the client speaks TLS and not HTTP/2 in it."""
+        """Begins. Nothing is sent before the client has said what it speaks: in TLS, too, some do not announce it."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.set_write_buffer_limits(high=BUFFERED_BYTES_MAX)
         self._made(self)
-        tls: Any = self.transport.get_extra_info("ssl_object")
-        if tls is not None and tls.selected_alpn_protocol() != "h2":
-            self._abort("a client that speaks no HTTP/2")
-            return
-        announced = {
-            Setting.MAX_CONCURRENT_STREAMS: self._bounds.streams_max,
-            Setting.MAX_HEADER_LIST_SIZE: LIST_BYTES_ADVISED,
-        }
-        self.transport.write(settings(announced) + window_update(0, CONNECTION_WINDOW_BYTES - WINDOW_BYTES))
-        self._receive_window = CONNECTION_WINDOW_BYTES
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends all streams."""
@@ -213,10 +214,12 @@ class Connection(asyncio.Protocol):
         coming, at = self._coming, 0
         if not self._has_preface:
             if not coming.startswith(PREFACE[: len(coming)]):
-                raise ConnectionEnds(Reason.PROTOCOL_ERROR, "this is not HTTP/2")
+                self._turn_away(coming)
+                return False
             if len(coming) < len(PREFACE):
                 return False
             self._has_preface, at = True, len(PREFACE)
+            self._announce()
         taken_count, has_time = 0, self._reading.has_time() or has_turn
         while len(coming) - at >= HEAD_BYTES and self._ended_at is None:
             size = int.from_bytes(coming[at : at + 3], "big")
@@ -231,6 +234,34 @@ class Connection(asyncio.Protocol):
             at, taken_count, has_time = end, taken_count + 1, self._reading.has_time()
         self._coming = coming[at:]
         return taken_count == FRAMES_AT_ONCE or not has_time
+
+    def _announce(self) -> None:
+        """Sends the settings, once: the first frame."""
+        if self._has_announced:
+            return
+        self._has_announced = True
+        announced = {
+            Setting.MAX_CONCURRENT_STREAMS: self._bounds.streams_max,
+            Setting.MAX_HEADER_LIST_SIZE: LIST_BYTES_ADVISED,
+        }
+        self.write(settings(announced) + window_update(0, CONNECTION_WINDOW_BYTES - WINDOW_BYTES))
+        self._receive_window = CONNECTION_WINDOW_BYTES
+
+    def _turn_away(self, coming: bytes) -> None:
+        """Ends the connection of a client that speaks something else, with words that it understands."""
+        if _HTTP_1.match(coming):
+            self._speaks("HTTP/1 came to the gRPC port", "gRPC is HTTP/2: set the proxy, or the client, to h2c or h2")
+            self.write(_NOT_HTTP_1)
+            self._end(Reason.NO_ERROR)
+            return
+        if coming.startswith(_TLS):
+            remedy = "let the client speak plain text, or set WEBHOOK_TLS_CERTIFICATE_FILE and WEBHOOK_TLS_KEY_FILE"
+            self._speaks("TLS came to the gRPC port, which speaks plain text", remedy)
+        raise ConnectionEnds(Reason.PROTOCOL_ERROR, "this is not HTTP/2")
+
+    def _speaks(self, kind: str, remedy: str) -> None:
+        peer: Any = self.transport.get_extra_info("peername")
+        self._strangers.note(kind, str(peer[0]) if peer else "", remedy, self._heard_at)
 
     def _take_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._block is not None and kind != Kind.CONTINUATION:
@@ -565,6 +596,7 @@ class Connection(asyncio.Protocol):
         """
         if self._drain_at is None and self._ended_at is None:
             self._drain_at = self._loop.time()
+            self._announce()
             self.write(goaway(STREAM_ID_MAX, Reason.NO_ERROR) + frame(Kind.PING, 0, 0, _DRAIN))
         return self._has_heard
 
@@ -587,6 +619,9 @@ class Connection(asyncio.Protocol):
         if reason is not Reason.NO_ERROR:
             log.debug("a connection was ended", reason=reason.name, problem=problem)
         self.write(goaway(min(self._last_id, self._goaway_id), reason, problem))  # it must not grow
+        self._end(reason)
+
+    def _end(self, reason: Reason) -> None:
         self._ended_at = self._loop.time()
         self._coming = b""
         for stream in list(self._streams.values()):
