@@ -27,12 +27,16 @@ from tests.api.asking import (
     refusal,
     valid_requests,
 )
+from tests.attack import target as raw
 from tests.engine.test_stalls import answered
 from tests.support import slowness
 from tests.support.postgres import TestPostgres, query
 from tests.support.receiver import Gate, Receiver
 from tests.support.service import CUSTOMER, Service, ServiceFactory
+from webhook_grpc import app
 from webhook_grpc.api.events import batch
+from webhook_grpc.server.grpc import listening
+from webhook_grpc.server.grpc.http2.frames import Kind
 from webhook_grpc.server.grpc.listening import AddressInUse
 from webhook_grpc.store.lists import deliveries
 from webhook_grpc.store.log import lookup
@@ -552,6 +556,42 @@ async def test_a_call_in_progress_ends_well_when_the_server_stops(
 
     assert (await call).webhook_id == world.webhook_id
     await stopping
+
+
+async def test_a_call_that_began_before_its_client_heard_of_the_stop_is_served(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a proxy nobody would try it again."""
+    monkeypatch.setattr(listening, "HEARD_SECONDS_MAX", slowness.scaled(20))
+    monkeypatch.setattr(app, "_CALL_GRACE_SECONDS", slowness.scaled(20))
+    service = await services.start()
+    host, _, port = service.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(raw.PREFACE + raw.frame(Kind.SETTINGS, 0, 0))
+    async with slowness.timeout(20):
+        await until_frame(reader, Kind.SETTINGS)
+        stopping = asyncio.ensure_future(service.app.stop())
+        await until_frame(reader, Kind.GOAWAY)
+        ping = await until_frame(reader, Kind.PING)
+
+        request = raw.message(pb.ListWebhooksRequest(customer_id=CUSTOMER).SerializeToString())
+        head = raw.head("/webhook.v1.WebhookService/ListWebhooks")
+        writer.write(raw.frame(Kind.HEADERS, 4, 1, head) + raw.frame(Kind.DATA, 1, 1, request))
+
+        await until_frame(reader, Kind.HEADERS)
+        assert b"grpc-status\x010" in await until_frame(reader, Kind.HEADERS)
+        writer.write(raw.frame(Kind.PING, 1, 0, ping))
+        writer.close()
+        await stopping
+
+
+async def until_frame(reader: asyncio.StreamReader, wanted: int) -> bytes:
+    """Returns what the next frame of this kind carries."""
+    while True:
+        head = await reader.readexactly(9)
+        payload = await reader.readexactly(int.from_bytes(head[:3], "big"))
+        if head[3] == wanted:
+            return payload
 
 
 async def test_what_is_in_flight_is_finished_and_settled_when_the_server_stops(

@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 import grpc
 import pytest
+from structlog.testing import capture_logs
 from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
 
 from tests.e2e.test_cli import health_check_of_the_image
@@ -138,9 +139,12 @@ async def test_both_doors_speak_tls_1_2_or_newer_and_name_their_protocol(
 async def test_plain_text_gets_no_answer_at_the_port_of_https(services: ServiceFactory, secret: MountedSecret) -> None:
     service = await services.start(**QUICKLY, **secret.settings)
     reader, writer = await asyncio.open_connection("127.0.0.1", service.app.http_port)
-    writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    async with slowness.timeout(10):
-        answer = await reader.read()
+    with capture_logs() as logs:
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with slowness.timeout(10):
+            answer = await reader.read()
+            while not any(line["event"] == "plain text came to a port with TLS" for line in logs):
+                await asyncio.sleep(0.01)
     assert not answer.startswith(b"HTTP")
     writer.close()
 

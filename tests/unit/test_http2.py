@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import pytest
@@ -12,6 +13,7 @@ from hpack import Decoder, Encoder
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from webhook_grpc.server.grpc.http2 import budgets, connection, frames, lifetime, reading, sending, streams
 from webhook_grpc.server.grpc.http2.bounds import Bounds, Kept
@@ -20,6 +22,7 @@ from webhook_grpc.server.grpc.http2.frames import Kind, Reason, Setting, frame
 from webhook_grpc.server.grpc.http2.header_blocks import BLOCK_BYTES_MAX, written
 from webhook_grpc.server.grpc.http2.reading import Reading
 from webhook_grpc.server.grpc.http2.stream import Stream, StreamEnded
+from webhook_grpc.server.misdirected import LINE_SECONDS_MIN, Misdirected
 
 BOUNDS: Final = Bounds(
     streams_max=5, idle_seconds_max=100.0, age_seconds_max=1000.0, kept_bytes_max=100_000, kept_bytes_min=50_000
@@ -32,18 +35,19 @@ Frame = tuple[int, int, int, bytes]
 
 
 class Transport:
-    """What a connection writes to. `is_taking`: whether the client takes anything."""
+    """What a connection writes to: TLS in which HTTP/2 was not announced, as some proxies do."""
 
     def __init__(self) -> None:
         self.sent = b""
         self.is_open = True
+        self.is_writable = True
         self.waiting_bytes = 0
 
     def set_write_buffer_limits(self, **_: int) -> None:
         pass
 
-    def get_extra_info(self, _: str) -> None:
-        return None
+    def get_extra_info(self, name: str) -> Any:
+        return SimpleNamespace(selected_alpn_protocol=lambda: None) if name == "ssl_object" else None
 
     def write(self, data: bytes) -> None:
         self.sent += data
@@ -55,6 +59,12 @@ class Transport:
         self.is_open = False
 
     abort = close
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self.is_writable = False
 
     def is_closing(self) -> bool:
         return not self.is_open
@@ -75,7 +85,8 @@ class Client:
             self.streams.append(stream)
             serve(stream)
 
-        self.connection = Connection(BOUNDS, self.kept, Reading(), begin, lambda _: None, lambda _: None)
+        misdirected = Misdirected()
+        self.connection = Connection(BOUNDS, self.kept, Reading(), begin, lambda _: None, lambda _: None, misdirected)
         self.connection.connection_made(cast("Any", self.transport))
         self._encoder = Encoder()
 
@@ -306,6 +317,15 @@ async def test_a_client_that_resets_without_end_is_ended(client: Client) -> None
     assert client.ended_with() is Reason.ENHANCE_YOUR_CALM
 
 
+async def test_streams_that_lived_for_a_while_may_all_be_reset(client: Client) -> None:
+    """A proxy has the calls of all its clients on one connection, and many of them give up when it is slow."""
+    for number in range(2 * RESETS.at_once):
+        client.call(1 + 2 * number, None)
+        client.streams[-1].began_at -= streams.QUICK_SECONDS
+        client.send(frame(Kind.RST_STREAM, 0, 1 + 2 * number, bytes(4)))
+    assert client.transport.is_open
+
+
 @pytest.mark.parametrize(
     "empty",
     [
@@ -501,6 +521,36 @@ async def test_a_connection_is_drained_without_losing_a_stream(client: Client) -
         await asyncio.sleep(0)
 
 
+async def test_a_connection_that_ends_takes_what_still_comes_until_its_client_has_left(client: Client) -> None:
+    """A socket that is closed under bytes that come resets, and proxies then lose answers that they have not read."""
+    client.call(1)
+    answering(b"answer")(client.streams[0])
+    client.connection.close(Reason.NO_ERROR)
+    assert (client.transport.is_writable, client.transport.is_open) == (False, True)
+    client.send(frame(Kind.PING, 0, 0, bytes(8)))
+    assert [kind for kind, *_ in client.got()][-1] == Kind.GOAWAY, "nothing is answered any more"
+    while client.transport.is_open:
+        await asyncio.sleep(0)
+
+
+async def test_calls_on_a_connection_that_is_too_old_end_with_a_status_that_says_call_again() -> None:
+    """Of a stream that breaks off proxies make INTERNAL, which no client tries again."""
+    client = Client().begin()
+    client.call(1)
+    client.call(3)
+    client.streams[0].on_leave(lambda: answering(b"")(client.streams[0]))
+    now = asyncio.get_running_loop().time()
+    client.connection.drain()
+    client.connection.look(now + lifetime.AGE_GRACE_SECONDS - 1)
+    assert all(stream.is_open for stream in client.streams)
+    client.got()
+    client.connection.look(now + lifetime.AGE_GRACE_SECONDS + 1)
+    got = [(kind, stream_id) for kind, flags, stream_id, _ in client.got() if kind == Kind.RST_STREAM or flags & LAST]
+    assert got == [(Kind.HEADERS, 1), (Kind.RST_STREAM, 3)]
+    while client.transport.is_open:
+        await asyncio.sleep(0)
+
+
 async def test_silent_idle_and_old_connections_end_and_others_stay(client: Client) -> None:
     now = asyncio.get_running_loop().time()
     client.connection.look(now + lifetime.SILENT_SECONDS_MAX + 1)
@@ -607,6 +657,14 @@ async def test_an_answer_whose_turn_has_not_come_is_not_ended_while_others_are_t
     assert client.resets() == [Reason.CANCEL] * 2
 
 
+async def test_the_settings_are_the_first_frame_also_of_a_connection_that_is_drained_before_it_has_begun() -> None:
+    client = Client()
+    client.connection.drain()
+    assert [kind for kind, *_ in client.got()] == [Kind.SETTINGS, Kind.WINDOW_UPDATE, Kind.GOAWAY, Kind.PING]
+    client.send(frames.PREFACE + frames.settings({}))
+    assert [kind for kind, *_ in client.got()] == [Kind.SETTINGS]
+
+
 async def test_the_number_of_the_last_stream_never_grows(client: Client) -> None:
     client.connection.drain()
     [_, asked] = client.got()
@@ -638,8 +696,41 @@ async def test_connections_share_the_time_for_frames_in_a_turn_of_the_loop(monke
 
 async def test_what_is_not_http2_is_ended() -> None:
     client = Client()
-    client.send(b"GET / HTTP/1.1\r\n\r\n")
+    client.send(b"\0\0\0")
     assert client.ended_with() is Reason.PROTOCOL_ERROR
+
+
+async def test_http1_gets_an_answer_that_says_what_the_port_speaks_and_the_log_a_line() -> None:
+    client = Client()
+    with capture_logs() as logs:
+        client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    status, _, words = client.transport.sent.partition(b"\r\n")
+    assert status == b"HTTP/1.1 505 HTTP Version Not Supported"
+    assert words.endswith(
+        b"\r\n\r\nThis port speaks gRPC, which is HTTP/2. HTTP/1.1 is served at WEBHOOK_HTTP_ADDRESS.\n"
+    )
+    assert not client.transport.is_writable
+    [line] = [entry for entry in logs if entry["log_level"] == "info"]
+    assert line["event"] == "HTTP/1 came to the gRPC port"
+
+
+async def test_tls_at_a_port_in_plain_text_gets_a_line_in_the_log() -> None:
+    client = Client()
+    with capture_logs() as logs:
+        client.send(b"\x16\x03\x01\x02\x00\x01")
+    assert client.ended_with() is Reason.PROTOCOL_ERROR
+    [line] = [entry for entry in logs if entry["log_level"] == "info"]
+    assert line["event"] == "TLS came to the gRPC port, which speaks plain text"
+    assert "WEBHOOK_TLS_CERTIFICATE_FILE" in line["remedy"]
+
+
+def test_misdirected_of_a_kind_get_one_line_in_a_while_with_how_many_there_were() -> None:
+    misdirected = Misdirected()
+    with capture_logs() as logs:
+        for now in (0.0, 1.0, 2.0, LINE_SECONDS_MIN):
+            misdirected.note("a kind", "127.0.0.1", "nothing", now)
+        misdirected.note("another kind", "127.0.0.1", "nothing", 1.0)
+    assert [entry["others_since_the_last_line"] for entry in logs] == [0, 2, 0]
 
 
 @hypothesis_settings(max_examples=50, deadline=None)

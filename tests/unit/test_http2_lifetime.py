@@ -64,6 +64,7 @@ def looked(now: float) -> Happening:
     return lambda lifetime: lifetime.due(now, has_streams=True)
 
 
+LEFT_SECONDS: Final = AGE_GRACE_SECONDS + UNTAKEN_SECONDS_MAX
 BUSY: Final = True
 EMPTY: Final = False
 ASKED: Final = SILENT_SECONDS_MAX + 1
@@ -100,8 +101,9 @@ CASES: Final[Sequence[Case]] = [
     ("drained, and does not answer", [heard(0), drained(0)], CLOSE_SECONDS_MAX + LATE, BUSY, [Step.REFUSE]),
     ("takes no streams any more", [heard(0), drained(0), refused], CLOSE_SECONDS_MAX + LATE, BUSY, []),
     ("the grace for streams", [heard(50), drained(0), refused], AGE_GRACE_SECONDS, BUSY, []),
-    ("the grace is over", [heard(50), drained(0), refused], AGE_GRACE_SECONDS + LATE, BUSY, [Step.CLOSE]),
-    ("silent when it is over", [heard(0), drained(0)], AGE_GRACE_SECONDS + LATE, BUSY, [Step.ASK, Step.CLOSE]),
+    ("the grace is over", [heard(50), drained(0), refused], AGE_GRACE_SECONDS + LATE, BUSY, [Step.LEAVE]),
+    ("silent when it is over", [heard(0), drained(0)], AGE_GRACE_SECONDS + LATE, BUSY, [Step.ASK, Step.LEAVE]),
+    ("streams had time to end", [heard(60), drained(0), refused], LEFT_SECONDS + LATE, BUSY, [Step.CLOSE]),
     ("ended", [heard(0), ended(0)], CLOSE_SECONDS_MAX, BUSY, []),
     ("ended, and does not close", [heard(0), ended(0)], CLOSE_SECONDS_MAX + LATE, BUSY, [Step.DROP]),
     ("ended twice", [heard(0), ended(0), ended(5)], CLOSE_SECONDS_MAX + LATE, BUSY, [Step.DROP]),

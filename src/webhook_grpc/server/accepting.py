@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -24,11 +25,13 @@ from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.hub.turns import LoopTurns
 
 from .greetings import until_greeted
+from .misdirected import Misdirected
 
 BACKLOG: Final = 1024  # connections that the system keeps until they are accepted
 HANDSHAKE_SECONDS_MAX: Final = 10.0  # for the greeting, and for what follows its turn
 SPACING: Final = Spacing(turns=4, seconds_max=0.02)  # of handshakes of addresses that have begun others lately
 AT_ONCE: Final = 20  # connections that are accepted in one turn of the event loop: others have to be served
+_PLAIN_TEXT: Final = frozenset({"HTTP_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"})  # OpenSSL's words
 _CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
 _PAUSE_SECONDS: Final = 1.0  # when no connection can be accepted: as asyncio's server does
 
@@ -54,6 +57,7 @@ class Accepting:
         self._connections_max = connections_max
         self._context = context
         self._turns = LoopTurns(SPACING)  # of handshakes
+        self._misdirected = Misdirected()
         self._places = set[object]()  # of the connections, accepted and not lost
         self._beginning = dict[asyncio.Task[None], socket.socket]()
         self._listening: list[socket.socket] = []
@@ -127,7 +131,11 @@ class Accepting:
         except OSError as error:  # of TLS, too: a certificate that is missing or refused, plain text, out of time
             leave()
             connection.close()
-            log.debug("no connection", problem=getattr(error, "reason", None) or str(error))
+            reason = getattr(error, "reason", None)
+            log.debug("no connection", problem=reason or str(error))
+            if reason in _PLAIN_TEXT:
+                remedy = "let the proxy, or the client, speak TLS"
+                self._misdirected.note("plain text came to a port with TLS", address, remedy, time.monotonic())
 
     async def _wait_for_turn(self, connection: socket.socket, address: str) -> None:
         """Returns when the greeting has come whole and it is this connection's turn. Raises OSError."""

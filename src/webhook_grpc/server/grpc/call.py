@@ -164,6 +164,7 @@ class Call:
         """Begins to serve the call. Returns the task, which is cancelled when the client leaves."""
         task = self._task = asyncio.get_running_loop().create_task(self._serve(handler), name="gRPC call")
         self._set_deadline()
+        self._stream.on_leave(self._leave_connection)
         self._stream.add_done_callback(self._stop)
         return task
 
@@ -175,6 +176,9 @@ class Call:
 
     def _expire(self) -> None:
         self.end(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+
+    def _leave_connection(self) -> None:
+        self.leave(Code.UNAVAILABLE, "the connection has grown too old; call again")
 
     def _stop(self) -> None:
         if self._deadline is not None:

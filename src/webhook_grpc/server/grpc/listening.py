@@ -16,6 +16,7 @@ import structlog
 from webhook_grpc.domain.record import record
 from webhook_grpc.server.accepting import BACKLOG, Accepting, Lost
 from webhook_grpc.server.certificates import Certificates
+from webhook_grpc.server.misdirected import Misdirected
 
 from .call import Peer
 from .http2.bounds import Bounds, Kept
@@ -27,6 +28,7 @@ from .http2.stream import Stream
 
 KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of requests that are not read yet: who sends more then is refused
 KEPT_BYTES_MIN: Final = 1024 * 1024  # that each connection may have of them
+HEARD_SECONDS_MAX: Final = 1.0  # for clients to hear that the process stops: what they begin before that is served
 CLOSE_SECONDS_MAX: Final = 1.0  # for clients to take the end of their connections, when the process stops
 _AGE_SPREAD: Final = 0.1  # so that connections which began together do not end together
 _LOOK_SECONDS: Final = 1.0
@@ -67,6 +69,7 @@ class Listener:
         self._connections: dict[Connection, Peer] = {}
         self._kept = Kept()
         self._reading = Reading()
+        self._misdirected = Misdirected()
         self._looking: asyncio.Task[None] | None = None
         self._unused = asyncio.Event()  # set by who ends the last stream, while the server stops
         self._empty = asyncio.Event()  # set when the last connection is lost, while the server stops
@@ -101,8 +104,7 @@ class Listener:
         """Accepts no more. Streams have so many seconds to end; whoever cares ends them then, and calls `close`."""
         await self._accepting.stop()
         self._close_sockets()
-        for connection in list(self._connections):
-            connection.drain()
+        await self._drain(min(grace_seconds, HEARD_SECONDS_MAX))
         if self.stream_count:
             self._unused.clear()
             try:
@@ -111,13 +113,22 @@ class Listener:
             except TimeoutError:
                 log.info("calls are ended: the process stops", count=self.stream_count)
 
+    async def _drain(self, seconds_max: float) -> None:
+        """Lets clients begin no more streams. What those begin that have not heard of it is taken for so long."""
+        heard = [connection.drain().wait() for connection in self._connections]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds_max):
+                await asyncio.gather(*heard)
+        for connection in list(self._connections):
+            connection.refuse_streams()
+
     async def close(self) -> None:
         """Ends all connections."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
         for connection in list(self._connections):
-            connection.close(Reason.NO_ERROR, lingers=False)
+            connection.close(Reason.NO_ERROR)
         if self._connections:
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
@@ -145,7 +156,9 @@ class Listener:
             limits.streams_per_connection_max, limits.idle_seconds_max, age_seconds, KEPT_BYTES_MAX, KEPT_BYTES_MIN
         )
         note_lost = partial(self._note_lost, lost)
-        return Connection(bounds, self._kept, self._reading, self._begin_stream, self._note_made, note_lost)
+        return Connection(
+            bounds, self._kept, self._reading, self._begin_stream, self._note_made, note_lost, self._misdirected
+        )
 
     def _note_made(self, connection: Connection) -> None:
         transport = connection.transport

@@ -90,11 +90,14 @@ class Server:
         self._health.show(warnings)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuses new calls, and ends those in progress after so many seconds."""
-        self._calls.stop()
+        """Lets clients begin no more calls, and ends those in progress after so many seconds.
+
+        What a client begins before it has heard of that is served: it could not know.
+        """
         self.leave()
         self._health.close()
         await self._listener.stop(grace_seconds)
+        self._calls.stop()
         for call in list(self._in_progress.values()):
             call.leave(Code.UNAVAILABLE, "the server is stopping")
         await asyncio.gather(*self._in_progress, return_exceptions=True)

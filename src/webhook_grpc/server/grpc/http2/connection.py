@@ -9,10 +9,13 @@ goes beyond gets GOAWAY and is closed.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, cast
 
 import structlog
+
+from webhook_grpc.server.misdirected import Misdirected
 
 from .bounds import Bounds, Kept
 from .budgets import Budgets
@@ -29,7 +32,7 @@ from .frames import (
     read_settings,
     settings,
 )
-from .incoming import Incoming
+from .incoming import Incoming, NotHttp2
 from .lifetime import Due, Lifetime, Step
 from .reading import Reading
 from .sending import Sending
@@ -40,6 +43,13 @@ FRAMES_AT_ONCE: Final = 200  # that are looked at in one turn of the event loop
 LIST_BYTES_ADVISED: Final = 16 * 1024  # of header fields: announced to clients
 TABLE_BYTES: Final = 4096  # of the table of header fields, before anybody says otherwise
 LINGER_SECONDS: Final = 1.0  # for the client to close first: what it sends to a closed socket can cost it the answer
+_HTTP_1: Final = re.compile(rb"[A-Z]{1,20} ")
+_TLS: Final = b"\x16\x03"  # the begin of a handshake
+_WORDS: Final = b"This port speaks gRPC, which is HTTP/2. HTTP/1.1 is served at WEBHOOK_HTTP_ADDRESS.\n"
+_NOT_HTTP_1: Final = (
+    b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n"
+    b"content-length: %d\r\n\r\n%b" % (len(_WORDS), _WORDS)
+)
 _ALIVE: Final = b"are-you?"
 _DRAIN: Final = b"draining"
 
@@ -57,6 +67,7 @@ class Connection(asyncio.Protocol):
         begin: Callable[[Connection, Stream], None],
         made: Callable[[Connection], None],
         lost: Callable[[Connection], None],
+        misdirected: Misdirected,
     ) -> None:
         """`made` and `lost` are called once each; `made` with a transport."""
         self._bounds = bounds
@@ -64,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._begin = begin
         self._made = made
         self._lost = lost
+        self._misdirected = misdirected
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self.transport = cast("asyncio.Transport", None)
@@ -75,6 +87,8 @@ class Connection(asyncio.Protocol):
         )
         self._incoming = Incoming()
         self._is_lined_up = False  # for its turn to be read
+        self._has_announced = False
+        self._has_heard = asyncio.Event()  # set when the client knows that no more streams are taken, or has left
         self._goaway_id = STREAM_ID_MAX
 
     @property
@@ -85,23 +99,15 @@ class Connection(asyncio.Protocol):
     # --- the transport ---------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begins, unless the client speaks TLS and not HTTP/2 in it."""
+        """Begins. Nothing is sent before the client has said what it speaks: in TLS, too, some do not announce it."""
         self.transport = cast("asyncio.Transport", transport)
         self.sending.begin(self.transport)
         self._made(self)
-        tls: Any = self.transport.get_extra_info("ssl_object")
-        if tls is not None and tls.selected_alpn_protocol() != "h2":
-            self._drop("a client that speaks no HTTP/2")
-            return
-        announced = {
-            Setting.MAX_CONCURRENT_STREAMS: self._bounds.streams_max,
-            Setting.MAX_HEADER_LIST_SIZE: LIST_BYTES_ADVISED,
-        }
-        self.transport.write(settings(announced) + self._streams.open_window())
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends all streams."""
         del exc
+        self._has_heard.set()
         self._note_end()
         self._lost(self)
 
@@ -126,6 +132,8 @@ class Connection(asyncio.Protocol):
         if self.lifetime.ended_at is None:
             try:
                 self._is_lined_up = self._take_frames(has_turn=was_lined_up)
+            except NotHttp2 as ends:
+                self._turn_away(ends)
             except ConnectionEnds as ends:
                 self.close(ends.reason, str(ends))
             except Exception:  # a mistake of ours: the other connections are read on
@@ -147,6 +155,7 @@ class Connection(asyncio.Protocol):
         incoming = self._incoming
         if not incoming.has_begun():
             return False
+        self._announce()
         taken_count, has_time = 0, self._reading.has_time() or has_turn
         while has_time and taken_count < FRAMES_AT_ONCE and self.lifetime.ended_at is None:
             found = incoming.next()
@@ -156,6 +165,35 @@ class Connection(asyncio.Protocol):
             taken_count, has_time = taken_count + 1, self._reading.has_time()
         incoming.drop_taken()
         return taken_count == FRAMES_AT_ONCE or not has_time
+
+    def _announce(self) -> None:
+        """Sends the settings, once: the first frame."""
+        if self._has_announced:
+            return
+        self._has_announced = True
+        announced = {
+            Setting.MAX_CONCURRENT_STREAMS: self._bounds.streams_max,
+            Setting.MAX_HEADER_LIST_SIZE: LIST_BYTES_ADVISED,
+        }
+        self.sending.write(settings(announced) + self._streams.open_window())
+
+    def _turn_away(self, ends: NotHttp2) -> None:
+        """Ends the connection of a client that speaks something else, with words that it understands."""
+        if _HTTP_1.match(ends.coming):
+            remedy = "gRPC is HTTP/2: set the proxy, or the client, to h2c or h2"
+            self._note_misdirected("HTTP/1 came to the gRPC port", remedy)
+            self.sending.write(_NOT_HTTP_1)
+            self._note_end()
+            self._linger()
+            return
+        if ends.coming.startswith(_TLS):
+            remedy = "let the client speak plain text, or set WEBHOOK_TLS_CERTIFICATE_FILE and WEBHOOK_TLS_KEY_FILE"
+            self._note_misdirected("TLS came to the gRPC port, which speaks plain text", remedy)
+        self.close(ends.reason, str(ends))
+
+    def _note_misdirected(self, kind: str, remedy: str) -> None:
+        peer: Any = self.transport.get_extra_info("peername")
+        self._misdirected.note(kind, str(peer[0]) if peer else "", remedy, self.lifetime.heard_at)
 
     def _take_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._streams.is_in_block and kind != Kind.CONTINUATION:
@@ -193,7 +231,7 @@ class Connection(asyncio.Protocol):
         if not flags & ACK:
             self.sending.write(frame(Kind.PING, ACK, 0, payload))
         elif payload == _DRAIN:
-            self._refuse_streams()
+            self.refuse_streams()
 
     def _take_goaway(self, flags: int, payload: bytes) -> None:
         """Notes nothing: the client ends the connection itself, when its streams have ended."""
@@ -222,37 +260,46 @@ class Connection(asyncio.Protocol):
 
     # --- its end ---------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
+    def drain(self) -> asyncio.Event:
         """Lets the client begin no more streams, without losing one that is on its way; ends when all have ended.
 
-        (RFC 9113, section 6.8: the number of the last stream follows when the client has heard of it.)
+        (RFC 9113, section 6.8: the number of the last stream follows when the client has heard of it.) Returns what is
+        set then.
         """
         if self.lifetime.drain(self._loop.time()):
+            self._announce()
             self.sending.write(goaway(STREAM_ID_MAX, Reason.NO_ERROR) + frame(Kind.PING, 0, 0, _DRAIN))
+        return self._has_heard
 
-    def _refuse_streams(self) -> None:
-        if not self.lifetime.refuse():
+    def refuse_streams(self) -> None:
+        """Takes no more streams on a connection that is being drained, whether the client has heard of it or not."""
+        if self.lifetime.ended_at is not None or not self.lifetime.refuse():
             return
+        self._has_heard.set()
         self._goaway_id = self._streams.last_id
         if self._streams.count:
             self.sending.write(goaway(self._goaway_id, Reason.NO_ERROR))
         else:
             self.close(Reason.NO_ERROR)
 
-    def close(self, reason: Reason, problem: str = "", *, lingers: bool = True) -> None:
+    def close(self, reason: Reason, problem: str = "") -> None:
         """Ends the connection, and all streams in it. If nothing is wrong the client gets a moment to close first."""
         if self.lifetime.ended_at is not None:
-            if not lingers:
-                self.transport.close()
             return
         if reason is not Reason.NO_ERROR:
             log.debug("a connection was ended", reason=reason.name, problem=problem)
         self.sending.write(goaway(min(self._streams.last_id, self._goaway_id), reason, problem))  # it must not grow
         self._note_end()
-        if reason is Reason.NO_ERROR and lingers:
-            self._loop.call_later(LINGER_SECONDS, self.transport.close)
+        if reason is Reason.NO_ERROR:
+            self._linger()
         else:
             self.transport.close()
+
+    def _linger(self) -> None:
+        """Sends no more, and takes what still comes: a socket that is closed before loses what is not taken of it."""
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self._loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def look(self, now: float) -> None:
         """Does what time brings: called about once a second."""
@@ -269,7 +316,10 @@ class Connection(asyncio.Protocol):
             case Step.DRAIN:
                 self.drain()
             case Step.REFUSE:
-                self._refuse_streams()
+                self.refuse_streams()
+            case Step.LEAVE:
+                self.refuse_streams()
+                self._streams.leave_all()
             case Step.CLOSE:
                 self.close(Reason.NO_ERROR)
             case Step.DROP:

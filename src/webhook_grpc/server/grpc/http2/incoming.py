@@ -8,6 +8,14 @@ Frame = tuple[int, int, int, bytes]
 """Its kind, its flags, the number of its stream, and its payload."""
 
 
+class NotHttp2(ConnectionEnds):
+    """The client speaks something else. `coming`: what it has said."""
+
+    def __init__(self, coming: bytes) -> None:
+        super().__init__(Reason.PROTOCOL_ERROR, "this is not HTTP/2")
+        self.coming = coming
+
+
 class Incoming:
     """Bytes of a client, in the order in which they came."""
 
@@ -25,12 +33,12 @@ class Incoming:
     def has_begun(self) -> bool:
         """Returns whether the client has said that it speaks HTTP/2, which comes before all frames.
 
-        Raises ConnectionEnds if it does not.
+        Raises NotHttp2 if it does not.
         """
         if not self._has_preface:
             coming = self._coming
             if not coming.startswith(PREFACE[: len(coming)]):
-                raise ConnectionEnds(Reason.PROTOCOL_ERROR, "this is not HTTP/2")
+                raise NotHttp2(coming)
             if len(coming) >= len(PREFACE):
                 self._has_preface, self._at = True, len(PREFACE)
         return self._has_preface

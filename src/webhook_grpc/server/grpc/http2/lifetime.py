@@ -2,7 +2,8 @@
 
 A client that is silent is asked whether it is there, and dropped if it does not answer. A connection that is idle or
 old is drained: the client hears that it should begin no more streams here, a moment later none is taken, and when the
-grace is over the connection is closed. One that is ended gets a moment to close, then it is cut.
+grace is over its streams are ended, and then the connection is closed. One that is ended gets a moment to close, then
+it is cut.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Step(Enum):
     ASK = auto()  # send a ping, which the client has to answer
     DRAIN = auto()  # let the client know that it should begin no more streams
     REFUSE = auto()  # take no more streams: the client has had time to hear of it
+    LEAVE = auto()  # end its streams, each with a status: of one that breaks off proxies make INTERNAL
     CLOSE = auto()  # end it, and all streams in it
     DROP = auto()  # cut it, without a word
 
@@ -141,9 +143,10 @@ class Lifetime:
         if self._drain_at is None:
             is_idle = not has_streams and now - self._idle_since > self._idle_seconds_max
             return Due(Step.DRAIN) if is_idle or now - self._began_at > self._age_seconds_max else None
-        if now - self._drain_at > AGE_GRACE_SECONDS:
-            return Due(Step.CLOSE)
-        is_over = now - self._drain_at > CLOSE_SECONDS_MAX
+        drained_seconds = now - self._drain_at
+        if drained_seconds > AGE_GRACE_SECONDS:
+            return Due(Step.LEAVE if drained_seconds <= AGE_GRACE_SECONDS + UNTAKEN_SECONDS_MAX else Step.CLOSE)
+        is_over = drained_seconds > CLOSE_SECONDS_MAX
         return Due(Step.REFUSE) if is_over and not self.is_drained else None
 
 

@@ -86,6 +86,7 @@ class Stream:
         "_drained",
         "_has_ended_sending",
         "_home",
+        "_leave",
         "_receive_window",
         "_received",
         "_taken_bytes",
@@ -93,6 +94,7 @@ class Stream:
         "_unsent",
         "_waiter",
         "_way",
+        "began_at",
         "has_all",
         "head",
         "is_open",
@@ -101,13 +103,26 @@ class Stream:
         "taken_at",
     )
 
-    def __init__(self, way: Way, home: Home, stream_id: int, head: Head, send_window: int, *, has_all: bool) -> None:
+    def __init__(
+        self,
+        way: Way,
+        home: Home,
+        stream_id: int,
+        head: Head,
+        send_window: int,
+        *,
+        has_all: bool,
+        began_at: float,
+    ) -> None:
         self._way = way
         self._home = home
         self.stream_id = stream_id
         self.head = head
         self.has_all = has_all
         """Whether the client has sent all that it will."""
+        self.began_at = began_at
+        """By the clock of the loop."""
+        self._leave: Callable[[], None] | None = None
         self.is_open = True
         self.send_window = send_window
         self._receive_window = WINDOW_BYTES
@@ -121,6 +136,10 @@ class Stream:
         """When TAKEN_BYTES_MIN of the answer were sent last, by the clock of the loop, if it had to wait."""
         self._taken_bytes = 0  # since then
         self._done: list[Callable[[], None]] = []
+
+    def on_leave(self, leave: Callable[[], None]) -> None:
+        """Has `leave` called when the connection ends for its age: it ends the stream with a status. Must not raise."""
+        self._leave = leave
 
     def add_done_callback(self, done: Callable[[], None]) -> None:
         """Has `done` called when all is sent and done, or the client has left; at once if it has. Must not raise."""
@@ -219,6 +238,13 @@ class Stream:
             self._way.write(reset(self.stream_id, reason))
             self.end()
 
+    def leave(self) -> None:
+        """Ends the stream because its connection ends, though nobody did anything wrong."""
+        if self._leave is not None:
+            self._leave()
+        else:
+            self.reset(Reason.CANCEL)
+
     @property
     def has_answer(self) -> bool:
         """Whether all of the answer is given: it is sent, or on its way."""
@@ -301,6 +327,7 @@ class Stream:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._home.forget(self)
+        self._leave = None
         done, self._done = self._done, []
         for each in done:
             each()

@@ -31,6 +31,7 @@ from .stream import Stream
 
 RECEIVE_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
 STREAMS_OF_A_CHANGE: Final = 50  # whose windows a frame of settings may change; of more it counts as several
+QUICK_SECONDS: Final = 1.0  # a stream that lived longer costs no more than others do, though it is reset
 ENDED_EARLY_MAX: Final = 200  # streams of one connection whose late fields are expected: those that ended last
 
 
@@ -79,6 +80,11 @@ class Streams:
         """Ends all streams: their connection has ended."""
         for stream in list(self._open.values()):
             stream.end()
+
+    def leave_all(self) -> None:
+        """Ends all streams because their connection has to end, each with a status."""
+        for stream in list(self._open.values()):
+            stream.leave()
 
     def set_initial_window(self, window_bytes: int) -> None:
         """Changes what each stream may send before its client allows more. Raises ConnectionEnds."""
@@ -226,7 +232,8 @@ class Streams:
         if self._lifetime.is_drained or len(self._open) >= self._bounds.streams_max:
             raise StreamEnds(Reason.REFUSED_STREAM, "no more streams are taken")
         self._budgets.allow_answers()
-        stream = Stream(self._sending, self, stream_id, head, self._initial_window, has_all=is_last)
+        began_at = self._lifetime.heard_at
+        stream = Stream(self._sending, self, stream_id, head, self._initial_window, has_all=is_last, began_at=began_at)
         self._open[stream_id] = stream
         self._begin(stream)
 
@@ -260,10 +267,11 @@ class Streams:
         self._check_known(stream_id)
         check_size(payload, 4)
         stream = self._open.get(stream_id)
-        if stream is None:
-            self._count_empty()  # its answer, or its end, was on its way
-        else:
+        if stream is not None and self._lifetime.heard_at - stream.began_at < QUICK_SECONDS:
             self._count_reset()
+        else:
+            self._count_empty()  # of one that has ended: its answer, or its end, was on its way
+        if stream is not None:
             stream.end()
         self._ended_early.pop(stream_id, None)  # nothing comes in it any more
 
