@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +20,9 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
+from tests.support import slowness
+from tests.support.symptoms import Line
+from webhook_grpc.process.embedded_watch import EmbeddedWatch
 from webhook_grpc.store.schema import embedded
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
@@ -237,6 +242,21 @@ def test_no_link_is_followed_when_a_number_is_replaced(made: Path) -> None:
         EmbeddedPostgres(made).start()
     link.unlink()
     assert victim.read_text() == "first\nsecond\n"
+
+
+@pytest.mark.symptom("embedded ended")
+async def test_a_server_that_is_killed_while_the_service_runs_is_started_again(
+    made: Path, symptoms: list[Line]
+) -> None:
+    """As where memory runs out: its connections may live on for a moment, and keep it from starting."""
+    with started(made) as server, EmbeddedWatch(server, 0.05):
+        pid_file = made / "postgres" / "postmaster.pid"
+        os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+        async with slowness.timeout(30):
+            while not any(line["event"] == "the embedded Postgres runs again" for line in symptoms):
+                await asyncio.sleep(0.02)
+        with started(made):
+            assert not server.has_ended()
 
 
 def test_the_data_directory_may_be_a_link(data_dir: Path) -> None:

@@ -68,6 +68,22 @@ class EmbeddedPostgres:
         self._server = server
         return str(server.conninfo())
 
+    def has_ended(self) -> bool:
+        """Returns whether the server that was started does not run any more."""
+        return self._server is not None and not self._server.is_there()
+
+    def start_again(self) -> None:
+        """Starts a server that has ended by itself, unless another process has just done so.
+
+        Raises EmbeddedPostgresError.
+        """
+        said_before = _size_of(self._data / "log")
+        try:
+            with self._server._lock:  # noqa: SLF001
+                self._server.ensure_postgres_running()
+        except Exception as error:  # the library raises whatever its many steps raise
+            raise EmbeddedPostgresError(self._explanation(error, said_before)) from error
+
     def is_alone(self) -> bool:
         """Returns whether no other process that lives has started this server, or joined it, in this way."""
         with suppress(FileNotFoundError, ValueError):

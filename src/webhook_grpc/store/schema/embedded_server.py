@@ -85,6 +85,10 @@ class EmbeddedServer(PostgresServer):
                 time.sleep(_POLL_SECONDS)
         self._postmaster_info = found
 
+    def is_there(self) -> bool:
+        """Returns whether the server runs, ready or not."""
+        return self._running() is not None
+
     def conninfo(self) -> str:
         """Returns the connection string of its superuser."""
         info = self.get_postmaster_info()
