@@ -16,6 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psycopg
 import pytest
@@ -93,6 +94,21 @@ def test_two_processes_that_make_the_user_at_the_same_moment_both_start(data_dir
 def test_a_directory_that_it_cannot_use_is_refused_with_a_sentence(data_dir: Path, name: str) -> None:
     with pytest.raises(EmbeddedPostgresError, match=r"needs a path without commas and control characters, not '.*a"):
         EmbeddedPostgres(data_dir / name).start()
+
+
+def test_where_nothing_else_may_be_written_temporary_files_go_to_its_directory(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_found() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_found)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr(embedded, "_refuse_unusable", Mock(side_effect=EmbeddedPostgresError("that is enough")))
+    with pytest.raises(EmbeddedPostgresError, match="that is enough"):
+        EmbeddedPostgres(data_dir / "new").start()
+    assert os.environ["TMPDIR"] == str(data_dir / "new")
+    assert (data_dir / "new").is_dir()
 
 
 def test_a_user_without_a_name_is_refused_with_a_sentence(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
