@@ -139,9 +139,7 @@ async def test_the_embedded_postgres_writes_to_its_own_folder_only(tmp_path: Pat
     if (await run(*program[:-1], "true", settings={}))[0] != 0:
         pytest.skip("this machine makes no name spaces")
     data = tmp_path / "data" if may_write else Path("/usr/webhook-grpc-data")
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:-1]:
-        parent.chmod(parent.stat().st_mode | 0o011)
+    open_to_all(tmp_path)
     settings = {"WEBHOOK_DATABASE_URL": "", "WEBHOOK_DATA_DIR": str(data)}
     if not may_write:
         status, _, err = await run(*program, "serve", settings=settings)
@@ -150,6 +148,13 @@ async def test_the_embedded_postgres_writes_to_its_own_folder_only(tmp_path: Pat
         return
     process = await Process.start(tmp_path / "log", program, **settings)
     assert await process.terminate() == 0
+
+
+def open_to_all(folder: Path) -> None:
+    """Lets every user write to a folder, and enter those above it."""
+    folder.chmod(0o777)
+    for parent in folder.parents[:-1]:
+        parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def first_child(pid: int) -> int:
