@@ -260,19 +260,24 @@ def test_no_link_is_followed_when_a_number_is_replaced(made: Path) -> None:
     assert victim.read_text() == "first\nsecond\n"
 
 
+@pytest.mark.slow
 @pytest.mark.symptom("embedded ended")
 async def test_a_server_that_is_killed_while_the_service_runs_is_started_again(
     made: Path, symptoms: list[Line]
 ) -> None:
     """As where memory runs out: its connections may live on for a moment, and keep it from starting."""
-    with started(made) as server, EmbeddedWatch(server, 0.05):
-        pid_file = made / "postgres" / "postmaster.pid"
-        os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
-        async with slowness.timeout(30):
-            while not any(line["event"] == "the embedded Postgres runs again" for line in symptoms):
-                await asyncio.sleep(0.02)
-        with started(made):
-            assert not server.has_ended()
+    pid_file = made / "postgres" / "postmaster.pid"
+    other = EmbeddedPostgres(made)
+    with started(made):
+        other.start()
+        with EmbeddedWatch(other, 0.05):
+            os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+            async with slowness.timeout(30):
+                while not any(line["event"] == "the embedded Postgres runs again" for line in symptoms):
+                    await asyncio.sleep(0.02)
+        with psycopg.connect(str(other.start())) as connection:
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert not pid_file.exists(), "who ends last ends the server that runs now"
 
 
 def test_the_data_directory_may_be_a_link(data_dir: Path) -> None:

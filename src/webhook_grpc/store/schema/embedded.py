@@ -77,7 +77,7 @@ class EmbeddedPostgres:
 
     def has_ended(self) -> bool:
         """Returns whether the server that was started does not run any more."""
-        return self._server is not None and not self._server.is_there()
+        return self._server is not None and not self._server.find()
 
     def start_again(self) -> None:
         """Starts a server that has ended by itself, unless another process has just done so.
@@ -101,6 +101,7 @@ class EmbeddedPostgres:
         """Stops using Postgres; ends it if no other process uses it."""
         if self._server is not None:
             self._forget_the_dead()
+            self._server.find()
             self._server.cleanup()
             self._server = None
 
