@@ -34,6 +34,7 @@ from webhook_grpc.domain.record import record
 from webhook_grpc.parent.addresses import AddressTaken
 from webhook_grpc.parent.cores import usable_cores
 from webhook_grpc.process.banner import Ports, banner, grpcurl_path
+from webhook_grpc.process.embedded_watch import EmbeddedWatch
 from webhook_grpc.process.family.siblings import ParentGone, Siblings
 from webhook_grpc.process.log.logs import configure_logging
 from webhook_grpc.process.machine.garbage import pause_collection, resume_collection
@@ -399,7 +400,8 @@ def _database(settings: DatabaseSettings, migrate_embedded: bool = True) -> Gene
                 is_alone=embedded.is_alone(),
                 say=lambda words: _say(words, err=True),
             )
-        yield conninfo, True
+        with EmbeddedWatch(embedded) if migrate_embedded else contextlib.nullcontext():
+            yield conninfo, True
     finally:
         embedded.stop()
 

@@ -42,7 +42,12 @@ CONTAINER = (
     "unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
     "sh", "-c", 'mount -o remount,bind,ro / && exec "$@"', "sh",
 )  # fmt: skip
-
+# The same file system, but for one folder; and a user without a home, but with a name.
+IN_ONE_FOLDER = (
+    "unshare", "--mount",
+    "sh", "-c", 'mount -o bind "$1" "$1" && mount -o remount,bind,ro / && shift && exec "$@"', "sh",
+)  # fmt: skip
+AS_NOBODY = (*NOBODY[:1], "--reuid=nobody", "--regid=65534", *NOBODY[3:])
 # A network of its own that has ::1 and no IPv4.
 IPV6_ONLY = (
     "unshare", "--net", "sh", "-c", 'ip link set lo up && ip -4 address flush dev lo && exec "$@"', "sh",
@@ -124,6 +129,32 @@ async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path
         assert '"stopped"' in log.read_text().splitlines()[-1]
     finally:
         await process.end()
+
+
+@only_root
+@pytest.mark.parametrize("may_write", in_full([True, False], short=[False]))
+async def test_the_embedded_postgres_writes_to_its_own_folder_only(tmp_path: Path, *, may_write: bool) -> None:
+    """With nothing else that may be written, not even for temporary files. Without it, a sentence says so."""
+    program = (*IN_ONE_FOLDER, str(tmp_path), *AS_NOBODY, str(CLI))
+    if (await run(*program[:-1], "true", settings={}))[0] != 0:
+        pytest.skip("this machine makes no name spaces")
+    data = tmp_path / "data" if may_write else Path("/usr/webhook-grpc-data")
+    open_to_all(tmp_path)
+    settings = {"WEBHOOK_DATABASE_URL": "", "WEBHOOK_DATA_DIR": str(data)}
+    if not may_write:
+        status, _, err = await run(*program, "serve", settings=settings)
+        assert (status, err.count("\n")) == (1, 1)
+        assert f"needs a folder that may be written, and {data} is none; set WEBHOOK_DATA_DIR" in err
+        return
+    process = await Process.start(tmp_path / "log", program, **settings)
+    assert await process.terminate() == 0
+
+
+def open_to_all(folder: Path) -> None:
+    """Lets every user write to a folder, and enter those above it."""
+    folder.chmod(0o777)
+    for parent in folder.parents[:-1]:
+        parent.chmod(parent.stat().st_mode | 0o011)
 
 
 def first_child(pid: int) -> int:

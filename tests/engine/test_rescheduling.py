@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from datetime import timedelta
 from typing import Any
@@ -188,17 +189,31 @@ async def test_a_step_while_shards_are_looked_through_is_followed_by_another_loo
     assert (delivery.webhook_id, delivery.status) == (webhook_id, PENDING)
 
 
+def _partitions_made(service: Service) -> bool:
+    """Whether the housekeeping has made partitions, and so won't for an hour."""
+    due_at = service.app.engine.janitor._due_at  # pyright: ignore[reportPrivateUsage]
+    return math.isfinite(due_at.get("make partitions", math.inf))
+
+
 @pytest.mark.usefixtures("past")
 @pytest.mark.symptom("partition")
-async def test_publishing_makes_the_partition_of_a_day_that_has_none(
-    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, past: Past
+@pytest.mark.parametrize("table", ["events", "attempts"])
+async def test_what_finds_no_partition_for_today_makes_it(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, past: Past, table: str
 ) -> None:
-    """As when the database's clock jumps by more days than partitions are made ahead."""
+    """As when the database's clock jumps by more days than partitions are made ahead: publishing, and settling."""
     service = await services.start()
     await service.create_webhook(receiver.url())
-    [(name,)] = postgres.rows("SELECT 'events_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")
+    async with slowness.timeout(20):
+        while not _partitions_made(service):  # which would be first
+            await asyncio.sleep(0.01)
+    [(name,)] = postgres.rows(f"SELECT '{table}_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")  # pyright: ignore[reportArgumentType] # type: ignore[arg-type]
     postgres.rows(f"DROP TABLE {name}")  # pyright: ignore[reportArgumentType] # type: ignore[arg-type]
     try:
-        assert (await service.publish()).event_id
+        async with service.watching() as watch:
+            await service.publish()
+            [ended] = await watch.until_ended()
+        assert ended.status == SUCCEEDED
+        assert len(receiver.requests) == 1
     finally:
         await past.restore()

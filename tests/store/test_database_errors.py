@@ -11,7 +11,7 @@ import pytest
 from tests.support import slowness
 from tests.support.postgres import TestPostgres
 from tests.support.store import options
-from webhook_grpc.domain.errors import Unavailable
+from webhook_grpc.domain.errors import DiskFull, Unavailable
 from webhook_grpc.domain.tally import DatabaseErrors
 from webhook_grpc.store.connection.failures import ERROR_CLASSES, StoreRefusal
 from webhook_grpc.store.db import Database, LoopConnection, translated_errors
@@ -88,12 +88,13 @@ async def test_the_statement_of_a_caller_that_leaves_is_ended_and_disturbs_no_ot
         (psycopg.errors.QueryCanceled(), "timeout", 0),
         (psycopg.errors.lookup("HV000")(), "other", 0),
         (psycopg.OperationalError("server closed the connection"), "connection", 0),
+        (psycopg.OperationalError("FATAL:  could not write init file: No space left on device"), "53", 1),
         (TimeoutError(), "timeout", 0),
     ],
 )
 def test_each_error_has_one_of_few_names(error: Exception, name: str, disk_full_count: int) -> None:
     errors = DatabaseErrors()
-    with pytest.raises(Unavailable), translated_errors(errors):
+    with pytest.raises(DiskFull if disk_full_count else Unavailable), translated_errors(errors):
         raise error
     assert errors == DatabaseErrors({name: 1}, disk_full_count)
     assert name in ERROR_CLASSES

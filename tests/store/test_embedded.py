@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,10 +16,14 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psycopg
 import pytest
 
+from tests.support import slowness
+from tests.support.symptoms import Line
+from webhook_grpc.process.embedded_watch import EmbeddedWatch
 from webhook_grpc.store.schema import embedded
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
@@ -88,6 +94,21 @@ def test_two_processes_that_make_the_user_at_the_same_moment_both_start(data_dir
 def test_a_directory_that_it_cannot_use_is_refused_with_a_sentence(data_dir: Path, name: str) -> None:
     with pytest.raises(EmbeddedPostgresError, match=r"needs a path without commas and control characters, not '.*a"):
         EmbeddedPostgres(data_dir / name).start()
+
+
+def test_where_nothing_else_may_be_written_temporary_files_go_to_its_directory(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_found() -> str:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(tempfile, "gettempdir", none_found)
+    monkeypatch.setenv("TMPDIR", "/nowhere")
+    monkeypatch.setattr(embedded, "_refuse_unusable", Mock(side_effect=EmbeddedPostgresError("that is enough")))
+    with pytest.raises(EmbeddedPostgresError, match="that is enough"):
+        EmbeddedPostgres(data_dir / "new").start()
+    assert os.environ["TMPDIR"] == str(data_dir / "new")
+    assert (data_dir / "new").is_dir()
 
 
 def test_a_user_without_a_name_is_refused_with_a_sentence(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +258,26 @@ def test_no_link_is_followed_when_a_number_is_replaced(made: Path) -> None:
         EmbeddedPostgres(made).start()
     link.unlink()
     assert victim.read_text() == "first\nsecond\n"
+
+
+@pytest.mark.slow
+@pytest.mark.symptom("embedded ended")
+async def test_a_server_that_is_killed_while_the_service_runs_is_started_again(
+    made: Path, symptoms: list[Line]
+) -> None:
+    """As where memory runs out: its connections may live on for a moment, and keep it from starting."""
+    pid_file = made / "postgres" / "postmaster.pid"
+    other = EmbeddedPostgres(made)
+    with started(made):
+        other.start()
+        with EmbeddedWatch(other, 0.05):
+            os.kill(int(pid_file.read_text().split()[0]), signal.SIGKILL)
+            async with slowness.timeout(30):
+                while not any(line["event"] == "the embedded Postgres runs again" for line in symptoms):
+                    await asyncio.sleep(0.02)
+        with psycopg.connect(str(other.start())) as connection:
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    assert not pid_file.exists(), "who ends last ends the server that runs now"
 
 
 def test_the_data_directory_may_be_a_link(data_dir: Path) -> None:

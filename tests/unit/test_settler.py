@@ -99,8 +99,11 @@ async def unsettled(desk: Desk) -> AsyncIterator[Unsettled]:
     unsettled, owner, listener = Unsettled(), desk, desk
     commands: Any = SimpleNamespace(executed=desk.executed, dropped=desk.drop)
     ownership: Any = owner
+    nobody: Any = None
     connection = LoopConnection(options(""), "settle")
-    settler = Settler(connection, ownership, unsettled, SettleLimits(BATCH_MAX, 0.0), Random(1), listener, commands)
+    settler = Settler(
+        connection, ownership, unsettled, SettleLimits(BATCH_MAX, 0.0), Random(1), listener, commands, nobody
+    )
     running = asyncio.create_task(settler.run())
     yield unsettled
     running.cancel()

@@ -41,6 +41,7 @@ from webhook_grpc.settings import Settings
 from webhook_grpc.store.clock import DatabaseClock
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import webhooks
+from webhook_grpc.store.schema.partitions import ensure_partitions
 
 from . import listeners
 from .attempt import Attempter, AttemptPipeline
@@ -187,6 +188,7 @@ class Engine:
             random,
             SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
             listeners.ExecutedCommands(self.commands, self.intake, self._poison, self.due_hints, hints, self.tally),
+            lambda: ensure_partitions(database),
         )
         self.ownership.guard(connections.settle)
         self.janitor = Janitor(

@@ -9,7 +9,7 @@ been committed is not changed a second time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from random import Random
 from typing import Final, Protocol
@@ -27,6 +27,7 @@ from webhook_grpc.store.connection.failures import StoreRefusal, cause_of
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.outbox import execution, settlement
 from webhook_grpc.store.outbox.execution import Executed
+from webhook_grpc.store.schema.partitions import is_partition_missing
 
 from .ownership import Ownership
 from .unsettled import AnyChange, EndedTurn, FencedQueue, Unsettled
@@ -99,12 +100,15 @@ class Settler:
         random: Random,
         results: ResultListener,
         commands: CommandListener,
+        make_partitions: Callable[[], Awaitable[object]],
     ) -> None:
+        """`make_partitions` makes the partitions of the days around now. Raises Unavailable."""
         self._settling = connection.progress.work("settle results", Service.DELIVERY)
         self._ownership = ownership
         self._unsettled = unsettled
         self._limits = limits
         self._random = random
+        self._make_partitions = make_partitions
         self._settle = _Settle(connection, ownership, results)
         self._execute = _Execute(connection, ownership, commands)
 
@@ -154,9 +158,20 @@ class Settler:
             except Unavailable as error:
                 self._settling.fail(cause_of(error))
                 is_in_doubt = True
+                if is_partition_missing(error):
+                    await self._make_missing_partitions()
                 await asyncio.sleep(backoff_seconds * self._random.uniform(0.5, 1.0))
                 backoff_seconds = min(backoff_seconds * 2, _BACKOFF_SECONDS_MAX)
         self._settling.leave()
+
+    async def _make_missing_partitions(self) -> None:
+        """Makes the day of the log that a statement has missed: housekeeping, once an hour, would be late for it."""
+        try:
+            await self._make_partitions()
+        except Unavailable as error:
+            self._settling.fail(cause_of(error))
+        else:
+            log.warning("a partition is missing, and is made now: the database's clock may have stepped")
 
     async def _write_apart(
         self, batch: list[AnyChange], statement: Statement[AnyChange], refusal: StoreRefusal

