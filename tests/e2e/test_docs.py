@@ -234,7 +234,7 @@ async def test_the_first_event_arrives_at_a_receiver_of_the_command_line(
     async with ended(process), slowness.timeout(60):
         while b"Ready" not in (line := await process.stdout.readline()):
             assert line, "listen ended"
-        assert "1 of 1 delivered" in await run("bash", "-c", publish, **settings)
+        assert "1 of 1 delivered" in await run("bash", "-c", publish, seconds=60, status=0, **settings)
         while b"job.completed" not in line:
             line = await process.stdout.readline()
             assert line, "listen ended"
