@@ -96,17 +96,7 @@ class App:
         self._siblings = siblings
         random = Random()  # the only one of a process: where it has a seed, a run can be repeated
         self._traces = choose_traces(settings, random)
-        options = DatabaseOptions(
-            conninfo=conninfo,
-            pool_size=settings.database_pool_size,
-            pool_timeout_seconds=settings.database_timeout_seconds,
-            pool_waiting_max=settings.calls_max,
-            statement_timeout_seconds=settings.database_timeout_seconds,
-            pooling=Pooling(settings.database_pooler),
-            schema=settings.database_schema,
-            progress=Progress(settings.stall_seconds),
-            random=random,
-        )
+        options = _database_options(settings, conninfo, random)
         self._clock = DatabaseClock()
         self._sealer = sealer = Sealer(secret_keys)
         self.database = Database(options)
@@ -129,12 +119,7 @@ class App:
         self._publisher = Publisher(
             connections.publish,
             connections.publish_batches,
-            GroupLimits(
-                settings.publish_batch_max,
-                _PUBLISH_WEIGHT_MAX,
-                settings.publish_waiting_max,
-                settings.publish_waiting_bytes_max,
-            ),
+            _group_limits(settings),
             settings.webhooks_per_customer_max,
             self.engine.recipient,
             self._hints,
@@ -148,47 +133,22 @@ class App:
         call_tally = CallTally()
         calls = Calls(
             methods,
-            Authenticator(
-                load_tokens(settings),
-                self._tokens,
-                sealer,
-                anonymous_allowed=settings.anonymous_allowed,
-                default_customer_id=settings.default_customer,
-                clients=settings.client_sans,
-            ),
+            _authenticator(settings, self._tokens, sealer),
             self._refused_calls,
             self._clock,
-            CallLimits(
-                settings.call_limits,
-                settings.stream_limits,
-                settings.call_seconds_max,
-                TurnLimits(
-                    settings.calls_at_once,
-                    settings.calls_waiting_max,
-                    settings.calls_waiting_bytes_max,
-                    settings.calls_waiting_seconds_max,
-                ),
-                _READS_PER_CONNECTION * settings.database_pool_size,
-                settings.streams_unsent_bytes_max,
-                settings.answers_unread_bytes_max,
-                settings.answers_unread_total_bytes_max,
-                settings.rate_limits,
-            ),
+            _call_limits(settings),
             settings.retention_policy,
             call_tally,
         )
         grpc_connections_max, http_connections_max = _door_connections(settings)
-        transport = TransportLimits(
-            grpc_connections_max,
-            settings.grpc_streams_per_connection_max,
-            settings.grpc_idle_seconds_max,
-            settings.grpc_read_seconds_max,
-        )
-        reflection = ReflectionAccess(settings.reflection_access)
-        is_shared = siblings is not None
         self._certificates = certificates = certificates_of(settings)
         self._server = Server(
-            settings.grpc_address, calls, transport, certificates, reflection=reflection, is_shared=is_shared
+            settings.grpc_address,
+            calls,
+            _transport_limits(settings, grpc_connections_max),
+            certificates,
+            reflection=ReflectionAccess(settings.reflection_access),
+            is_shared=siblings is not None,
         )
         self.readiness = Readiness([self._server.set_serving], [siblings.report_serving] if siblings else ())
         self._loop_watch = LoopWatch()
@@ -216,7 +176,16 @@ class App:
                 spared,
                 is_loopback=settings.is_metrics_loopback,
             )
-        metrics.show(
+        self._show_figures(calls, call_tally, dropped_lines)
+        self._monitor = self.engine.monitor(self.readiness.set_serving)
+        self.port = 0
+        self.http_port: int | None = None  # none: there is no HTTP
+        self.metrics_port: int | None = None  # none: there is no address of its own for metrics
+        self._loops: list[asyncio.Task[None]] = []
+
+    def _show_figures(self, calls: Calls, call_tally: CallTally, dropped_lines: Callable[[], int]) -> None:
+        """Lets /metrics show what the parts count."""
+        self._metrics.show(
             [
                 CallFigures(
                     call_tally,
@@ -227,16 +196,11 @@ class App:
                 PublishFigures(self._publisher),
                 DeliveryFigures(self.engine, self._publisher),
                 PolledFigures(self._figures),
-                ProcessFigures(self.readiness, options.errors, self._loop_watch.lags, dropped_lines),
-                TlsFigures(certificates),
+                ProcessFigures(self.readiness, self.database.options.errors, self._loop_watch.lags, dropped_lines),
+                TlsFigures(self._certificates),
             ],
-            at_once=is_shared,  # siblings read its figures, and wait only so long
+            at_once=self._siblings is not None,  # they read its figures, and wait only so long
         )
-        self._monitor = self.engine.monitor(self.readiness.set_serving)
-        self.port = 0
-        self.http_port: int | None = None  # none: there is no HTTP
-        self.metrics_port: int | None = None  # none: there is no address of its own for metrics
-        self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Starts to serve. If that fails, everything that was opened is closed again.
@@ -386,6 +350,68 @@ class App:
 
     async def _make_partitions(self) -> None:
         await ensure_partitions_at_start(self.database)
+
+
+def _database_options(settings: Settings, conninfo: str, random: Random) -> DatabaseOptions:
+    return DatabaseOptions(
+        conninfo=conninfo,
+        pool_size=settings.database_pool_size,
+        pool_timeout_seconds=settings.database_timeout_seconds,
+        pool_waiting_max=settings.calls_max,
+        statement_timeout_seconds=settings.database_timeout_seconds,
+        pooling=Pooling(settings.database_pooler),
+        schema=settings.database_schema,
+        progress=Progress(settings.stall_seconds),
+        random=random,
+    )
+
+
+def _group_limits(settings: Settings) -> GroupLimits:
+    return GroupLimits(
+        settings.publish_batch_max,
+        _PUBLISH_WEIGHT_MAX,
+        settings.publish_waiting_max,
+        settings.publish_waiting_bytes_max,
+    )
+
+
+def _authenticator(settings: Settings, tokens: KnownTokens, sealer: Sealer) -> Authenticator:
+    return Authenticator(
+        load_tokens(settings),
+        tokens,
+        sealer,
+        anonymous_allowed=settings.anonymous_allowed,
+        default_customer_id=settings.default_customer,
+        clients=settings.client_sans,
+    )
+
+
+def _call_limits(settings: Settings) -> CallLimits:
+    return CallLimits(
+        settings.call_limits,
+        settings.stream_limits,
+        settings.call_seconds_max,
+        TurnLimits(
+            settings.calls_at_once,
+            settings.calls_waiting_max,
+            settings.calls_waiting_bytes_max,
+            settings.calls_waiting_seconds_max,
+        ),
+        _READS_PER_CONNECTION * settings.database_pool_size,
+        settings.streams_unsent_bytes_max,
+        settings.answers_unread_bytes_max,
+        settings.answers_unread_total_bytes_max,
+        settings.rate_limits,
+    )
+
+
+def _transport_limits(settings: Settings, connections_max: int) -> TransportLimits:
+    return TransportLimits(
+        connections_max,
+        settings.grpc_streams_per_connection_max,
+        settings.grpc_idle_seconds_max,
+        settings.grpc_read_seconds_max,
+    )
 
 
 async def serve(

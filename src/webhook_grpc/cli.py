@@ -33,7 +33,7 @@ from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.record import record
 from webhook_grpc.parent.addresses import AddressTaken
 from webhook_grpc.parent.cores import usable_cores
-from webhook_grpc.process.banner import Ports, banner, grpcurl_path
+from webhook_grpc.process.banner import Ports, banner, programs_beside
 from webhook_grpc.process.embedded_watch import EmbeddedWatch
 from webhook_grpc.process.family.siblings import ParentGone, Siblings
 from webhook_grpc.process.log.logs import configure_logging
@@ -255,7 +255,7 @@ def _announcing(
 
     def announce(ports: Ports) -> None:
         database = f"embedded Postgres in {settings.data_dir}" if is_embedded else "WEBHOOK_DATABASE_URL"
-        _say(banner(settings, ports, database, grpcurl_path(Path(sys.executable)), processes))
+        _say(banner(settings, ports, database, programs_beside(Path(sys.executable)), processes))
         manager.ready()
 
     return announce

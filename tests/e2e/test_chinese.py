@@ -31,8 +31,9 @@ def headings(text: str) -> list[str]:
 
 
 def links(text: str) -> set[str]:
-    """Returns where the links of a text lead."""
-    return set(re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", text)))
+    """Returns where the links of a text lead; pictures in Chinese stand for those in English."""
+    found = re.findall(r"\]\(([^)\s]+)\)", BLOCK.sub("", text))
+    return {re.sub(r"-zh-(\d+\.png)$", r"-en-\1", one) for one in found}
 
 
 def parts(text: str) -> list[str]:

@@ -216,6 +216,31 @@ async def until_settled(playground: Playground) -> None:
     call.cancel()
 
 
+@pytest.mark.slow(3)
+@in_playground
+async def test_the_first_event_arrives_at_a_receiver_of_the_command_line(
+    playground: Playground, tmp_path: Path
+) -> None:
+    settings = {
+        "WHK_ADDRESS": playground.process.address,
+        "XDG_STATE_HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+    }
+    receive, publish = (
+        blocks("README.md", name).replace(".venv/bin", str(BIN)) for name in ("first_receiver", "first_event")
+    )
+    process = await started("bash", "-c", receive, **settings)
+    assert process.stdout is not None
+    async with ended(process), slowness.timeout(60):
+        while b"Ready" not in (line := await process.stdout.readline()):
+            assert line, "listen ended"
+        assert "1 of 1 delivered" in await run("bash", "-c", publish, seconds=60, status=0, **settings)
+        while b"job.completed" not in line:
+            line = await process.stdout.readline()
+            assert line, "listen ended"
+    assert b'{"webhook-signature":"right","X-Webhook-Signature":"right"}\t200\t' in line
+
+
 @in_playground
 async def test_watching_with_grpcurl(playground: Playground) -> None:
     create, publish, _ = walk(playground)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -237,19 +239,25 @@ async def test_the_list_shows_how_webhooks_have_been_doing_and_a_number_says_wha
     assert query["start_time"] < query["end_time"]
 
 
-async def test_the_first_run_says_how_to_begin_and_its_line_publishes(page: Page, service: Service) -> None:
+async def printed(line: str) -> str:
+    """Runs a line in a shell; returns what it prints."""
+    process = await asyncio.create_subprocess_shell(
+        line, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with slowness.timeout(20):
+        return (await process.communicate())[0].decode()
+
+
+async def test_the_first_run_says_how_to_begin_and_its_lines_publish(page: Page, service: Service) -> None:
     curl = need("curl")
     await opened(page, service)
     first = page.locator("wg-app .first-run")
     await expect(first).to_contain_text("No webhook yet")
     lines = await first.locator("pre").all_text_contents()
-    assert [line.split()[0] for line in lines] == ["curl", "grpcurl"]
-    process = await asyncio.create_subprocess_shell(
-        lines[0].replace("curl", curl, 1), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
-    async with slowness.timeout(20):
-        answered, _ = await process.communicate()
-    assert json.loads(answered)["event_id"].startswith("evt_")
+    assert [line.split()[0] for line in lines] == ["curl", "grpcurl", "webhook-grpc"]
+    assert json.loads(await printed(lines[0].replace("curl", curl, 1)))["event_id"].startswith("evt_")
+    own = re.sub(r"-a \S+", f"-a 127.0.0.1:{service.app.port}", lines[2])  # the page shows the port of the settings
+    assert (await printed(str(Path(sys.executable).with_name(own)))).startswith("evt_")
     await first.get_by_role("button", name="Create webhook").click()
     await page.wait_for_url("**/webhooks/new")
 

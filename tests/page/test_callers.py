@@ -79,6 +79,28 @@ async def test_who_may_not_read_is_not_bothered_by_the_banner(page: Page, door: 
     assert "/api/webhooks" not in asked
 
 
+FAILS = {"attempt_count": 16, "success_rate": 0.25, "breaker_state": "closed"}
+
+
+@pytest.mark.parametrize(
+    ("standing", "said"),
+    [
+        ({"breaker_state": "open"}, "● ActiveBreaker open"),
+        ({"failing_since_time": "2026-11-28T14:09:30Z"}, re.compile(r"^● ActiveFailing since 28 Nov \d\d:09:30$")),
+        ({}, "● Active"),
+    ],
+)
+async def test_a_webhook_whose_receiver_fails_is_seen_in_the_list(
+    page: Page, door: Door, standing: dict[str, str], said: str | re.Pattern[str]
+) -> None:
+    door.answers["/api/webhooks/1/stats"] = json.dumps({**FAILS, **standing})
+    await page.goto(f"{door.url}webhooks")
+    cells = page.locator("wg-app .list tbody td")
+    await expect(cells.nth(4)).to_have_text("25.0 %")
+    await expect(cells.nth(4)).to_have_class("bad")
+    await expect(cells.first).to_have_text(said)
+
+
 async def test_a_token_that_is_refused_leaves_what_was_filled_in(page: Page, door: Door) -> None:
     door.caller = {"name": "x", "customer_id": CUSTOMER, "permissions": ["read", "manage"]}
     refusal = json.dumps({"status": 401, "reason": "TOKEN_INVALID", "title": "Unauthorized"})

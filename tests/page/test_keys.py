@@ -15,14 +15,14 @@ from tests.page.keyboard import at_once, has_keys
 
 pytestmark = [pytest.mark.slow(2), pytest.mark.asyncio(loop_scope="module")]
 PLACES = {
-    "w": "webhooks",
-    "d": "deliveries",
-    "a": "attempts",
-    "e": "events",
-    "r": "replays",
-    "t": "event-types",
-    "u": "audit",
-    "l": "",
+    "w": ("webhooks", "Webhooks"),
+    "d": ("deliveries", "Deliveries"),
+    "a": ("attempts", "Attempts"),
+    "e": ("events", "Events"),
+    "r": ("replays", "Replays"),
+    "t": ("event-types", "Types"),
+    "u": ("audit", "Audit"),
+    "l": ("", "Live"),
 }
 
 
@@ -52,11 +52,15 @@ def dialog(page: Page) -> Locator:
     return page.locator("wg-app dialog[open]")
 
 
-async def test_g_and_a_letter_lead_to_each_page(page: Page, door: Door) -> None:
+async def test_g_and_a_letter_lead_to_each_page_which_a_tab_is_known_by(page: Page, door: Door) -> None:
     await show(page, door)
-    for letter, place in PLACES.items():
+    for letter, (place, title) in PLACES.items():
         await at_once(page, "g", letter)
         await expect(page).to_have_url(door.url + place)
+        await expect(page).to_have_title(f"{title} · webhook-grpc")
+    for place, title in (("webhooks/new", "Create webhook"), ("webhooks/1/edit", "1 · Edit"), ("webhooks/1", "1")):
+        await page.goto(door.url + place)
+        await expect(page).to_have_title(f"{title} · Webhooks · webhook-grpc")
 
 
 async def test_rows_are_gone_through_opened_and_found_again(page: Page, door: Door) -> None:

@@ -45,6 +45,15 @@ def bar(page: Page) -> Locator:
     return page.locator("webhook-deliveries .bar > span")
 
 
+async def test_an_empty_list_says_whether_a_filter_is_the_reason(page: Page, door: Door) -> None:
+    door.listed = []
+    note = page.locator("webhook-deliveries .note")
+    await page.goto(door.url)
+    await expect(note).to_have_text("Nothing here yet.")
+    await page.goto(f"{door.url}?statuses=failed")
+    await expect(note).to_have_text("Nothing fits these filters")
+
+
 def says(text: str) -> Opening:
     """Returns an opening that says this and ends."""
 

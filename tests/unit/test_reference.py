@@ -8,9 +8,11 @@ import orjson
 import pytest
 from click.testing import CliRunner
 from scripts.reference import ROOT, pages
+from webhook.v1 import service_pb2
 
 from webhook_grpc.cli import main
 from webhook_grpc.commands.settings import described, standings
+from webhook_grpc.server.http.routes import routes_of
 from webhook_grpc.settings import PREFIX, Settings
 
 SECRETS = {"DATABASE_URL", "EGRESS_PROXY_URL", "SECRET_KEYS", "TOKENS"}
@@ -19,6 +21,14 @@ SECRETS = {"DATABASE_URL", "EGRESS_PROXY_URL", "SECRET_KEYS", "TOKENS"}
 def test_the_pages_are_as_the_source_says() -> None:
     for path, text in pages().items():
         assert path.read_text() == text, "run: make reference"
+
+
+def test_the_page_of_http_names_each_kind_of_path() -> None:
+    text = (ROOT / "docs" / "http.md").read_text()
+    routes = routes_of(service_pb2.DESCRIPTOR.services_by_name["WebhookService"])
+    kinds = {re.split(r"[/:]", route.path)[2] for route in routes}
+    assert {"webhooks", "auditEntries"} <= kinds
+    assert {kind for kind in kinds if f"/api/{kind}" not in text} == set()
 
 
 def test_every_setting_is_described_with_what_it_does_and_what_it_may_be() -> None:

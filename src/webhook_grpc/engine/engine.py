@@ -89,13 +89,7 @@ class Engine:
         self._unsettled = Unsettled()
         self._poison = PoisonGuard(connections.health, shards, self._unsettled.results)
         self.lanes = Lanes(
-            LaneLimits(
-                settings.lane_prefetch_max,
-                settings.prefetch_bytes_max,
-                settings.prefetch_bytes_max // _LANES_PER_MEMORY,
-                settings.customer_in_flight_max,
-                HostLimits(settings.host_in_flight_max, settings.host_share_per_customer),
-            ),
+            _lane_limits(settings),
             self._poison.is_suspect,
         )
         self.receivers = Receivers(
@@ -110,29 +104,13 @@ class Engine:
             settings.egress_policy,
             clock,
             random,
-            SendLimits(
-                settings.response_body_bytes_max,
-                settings.connect_seconds_max,
-                settings.response_body_seconds_max,
-                KeptLimits(
-                    within_descriptors(settings.idle_connections_max),
-                    settings.idle_connections_per_host_max,
-                    settings.idle_connections_per_webhook_max,
-                    settings.idle_connection_seconds_max,
-                    settings.connection_age_seconds_max,
-                ),
-            ),
+            _send_limits(settings),
             proxy=settings.egress_proxy,
         )
         signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
         attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random, traces)
         self.dispatcher = Dispatcher(
-            DispatchLimits(
-                settings.process_in_flight_max,
-                _UNSETTLED_MAX,
-                settings.ramp_in_flight,
-                settings.ramp_doubling_seconds,
-            ),
+            _dispatch_limits(settings),
             shards,
             self.lanes,
             self.receivers,
@@ -299,3 +277,37 @@ class Engine:
         log.warning("webhook disabled", webhook_id=webhook.webhook_id, customer_id=webhook.customer_id, reason=reason)
         self._hints.webhook_changed(webhook.webhook_id)
         return True
+
+
+def _lane_limits(settings: Settings) -> LaneLimits:
+    return LaneLimits(
+        settings.lane_prefetch_max,
+        settings.prefetch_bytes_max,
+        settings.prefetch_bytes_max // _LANES_PER_MEMORY,
+        settings.customer_in_flight_max,
+        HostLimits(settings.host_in_flight_max, settings.host_share_per_customer),
+    )
+
+
+def _send_limits(settings: Settings) -> SendLimits:
+    return SendLimits(
+        settings.response_body_bytes_max,
+        settings.connect_seconds_max,
+        settings.response_body_seconds_max,
+        KeptLimits(
+            within_descriptors(settings.idle_connections_max),
+            settings.idle_connections_per_host_max,
+            settings.idle_connections_per_webhook_max,
+            settings.idle_connection_seconds_max,
+            settings.connection_age_seconds_max,
+        ),
+    )
+
+
+def _dispatch_limits(settings: Settings) -> DispatchLimits:
+    return DispatchLimits(
+        settings.process_in_flight_max,
+        _UNSETTLED_MAX,
+        settings.ramp_in_flight,
+        settings.ramp_doubling_seconds,
+    )

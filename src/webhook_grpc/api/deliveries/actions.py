@@ -90,7 +90,7 @@ class ActionMethods:
         name = _read_name(request, call, violations)
         fingerprint = reading.fingerprint(b"retry " + name.text.encode("ascii"))
         before = await self._get(name)
-        if request_id and await commands.was_asked_before(self._database, name.customer_id, request_id, fingerprint):
+        if request_id and await commands.is_repetition(self._database, name.customer_id, request_id, fingerprint):
             return writing.delivery_message(before)
         await self._must_be_retryable(before)
 

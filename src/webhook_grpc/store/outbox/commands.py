@@ -126,11 +126,11 @@ async def insert_once(
     }
     if await database.rows(INSERT_COMMAND_ONCE, parameters):
         return True
-    await was_asked_before(database, customer_id, request_id, fingerprint)
+    await is_repetition(database, customer_id, request_id, fingerprint)
     return False
 
 
-async def was_asked_before(database: Database, customer_id: int, request_id: str, fingerprint: int) -> bool:
+async def is_repetition(database: Database, customer_id: int, request_id: str, fingerprint: int) -> bool:
     """Returns whether a request id was used for the same before. Raises AlreadyExists if for another, Unavailable."""
     rows = await database.rows(SELECT_FINGERPRINT, {"customer_id": customer_id, "request_id": request_id})
     if not rows:

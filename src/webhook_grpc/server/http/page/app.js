@@ -10,7 +10,7 @@ import { load, nameOf } from "./views.js";
 
 const TOAST_MILLISECONDS = 4000;
 const LINKED_MILLISECONDS = 10_000; // of a toast with a link, which has to be reached
-const OTHER_TAB_MILLISECONDS = 150; // so long another tab may take to hand its token over
+const OTHER_TAB_MILLISECONDS = 150; // in which another tab hands its token over
 
 const LOOK = `
 :host { box-sizing: border-box; display: flex; flex-direction: column; height: 100vh; height: 100dvh; padding: 8px 16px; gap: 8px; }
@@ -27,7 +27,7 @@ dialog form { display: grid; gap: 12px; }
 .toast { position: fixed; bottom: 16px; left: 50%; transform: translateX(-50%); background: var(--ink); color: var(--bg); border-radius: 6px; padding: 8px 16px; width: max-content; max-width: calc(100vw - 32px); z-index: 4; }
 .toast a { color: inherit; }
 @media (max-width: 480px), (max-height: 600px) {
-  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows, or none where it is zoomed */
+  :host { height: auto; min-height: 100dvh; } /* the page scrolls: its head would leave a list two rows */
 }
 @media (max-width: 480px) {
   h1, .grow { display: none; }
@@ -189,7 +189,7 @@ class App extends HTMLElement {
     if (href.startsWith("/")) this._go(href);
   }
 
-  /** Says that a part of the page, loaded when it is first wanted, could not be loaded. */
+  /** Says that a part of the page could not be loaded. */
   _notLoaded(event) {
     if (!/import|module/i.test(event.reason?.message)) return;
     event.preventDefault();
@@ -233,6 +233,7 @@ class App extends HTMLElement {
     if (route && !route.id) this._customer = route.filter.customer_id ?? ""; // one item says its own, which is not kept
     this._where.show(route, this._customer, this._caller);
     const turn = ++this._turn;
+    import("./frame/title.js").then(({ showTitle }) => showTitle(this._route_, this._words));
     if (!isNew && this._view && this._name === name && this._view.update?.(route)) return;
     try {
       const module = await load(name);

@@ -29,6 +29,13 @@ export function grpcurl(method, request, { address = "$ADDRESS", hasToken = true
   return `grpcurl${options} -d ${quote(JSON.stringify(request))} ${where} webhook.v1.WebhookService/${method}`;
 }
 
+/** Returns the line of the command line that publishes an event, and waits for its deliveries. */
+export function publishLine({ customer_id: customer, event_type: type, data }, { address, isPlaintext }) {
+  const isPlaintextByItself = /^(127\.|localhost:|\[::1\])/.test(address);
+  const tls = isPlaintext === isPlaintextByItself ? "" : isPlaintext ? " --no-tls" : " --tls";
+  return `webhook-grpc events publish ${word(type)} ${quote(JSON.stringify(data))} --wait -c ${customer} -a ${word(address)}${tls}`;
+}
+
 function word(part) {
   return /^[\w.:/=@-]+$/.test(part) ? String(part) : quote(part);
 }

@@ -3,7 +3,7 @@
 import { isId, queryOf } from "../data/route.js";
 import { element } from "../shared/look.js";
 
-const LINKS = [
+export const LINKS = [
   ["", "Live"],
   ["webhooks", "Webhooks"],
   ["deliveries", "Deliveries"],

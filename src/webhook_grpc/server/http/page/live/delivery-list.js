@@ -22,7 +22,7 @@ const LOOK = `
 .body { position: relative; display: flex; flex-direction: column; flex: 1; min-height: 0; }
 .pill { position: absolute; top: 2px; left: 50%; transform: translateX(-50%); z-index: 1; border-radius: 16px; padding: 2px 14px; white-space: nowrap; }
 :host(.narrow) .pill { top: auto; bottom: 8px; }
-.note { padding: 12px; color: var(--muted); }
+.note { position: absolute; top: 32px; padding: 12px; color: var(--muted); }
 .bar { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: center; padding: 4px 12px; background: var(--surface); border-bottom: 1px solid var(--line); color: var(--wait); }
 .bar.good { color: var(--ok); animation: fade 0.4s 2.6s both; }
 .bar.bad { color: var(--bad); }
@@ -203,7 +203,7 @@ export class DeliveryList extends HTMLElement {
     this._grid.setAttribute("aria-rowcount", String(count + 1));
     this._showWaiting();
     this._note.hidden = count > 0 || !this._source.isLoaded;
-    this._note.textContent = this._words("Nothing fits these filters");
+    this._note.textContent = this._words(this._isFiltered ? "Nothing fits these filters" : "Nothing here yet.");
     this._showState();
     this._send("change", { size: count });
   }

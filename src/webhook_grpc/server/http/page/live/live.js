@@ -8,7 +8,7 @@ import { addSheet, copyText, element } from "../shared/look.js";
 
 const TYPING_MILLISECONDS = 250;
 
-const WORDS = { live: "Live", resuming: "Stream interrupted, resuming", refused: "Stopped", opening: "Connecting", away: "Connecting" };
+const WORDS = { live: "Live", resuming: "Stream interrupted, resuming", refused: "Stopped" };
 const DOTS = { live: "on", resuming: "cut" };
 
 let left = ""; // the delivery that was opened last, for the view to which the reader comes back

@@ -43,7 +43,7 @@ export class RateChart {
     const bins = counted.map(classesOf);
     const most = Math.max(...bins.map((bin) => bin.succeeded + bin.square + bin.other));
     this._bars.replaceChildren(...bins.flatMap((bin, index) => barsOf(bin, index, Math.max(1, most))));
-    this._axis.textContent = words("attempts/s, last 5 min, at most {n}", { n: Math.round((most / RATE_SECONDS) * 10) / 10 });
+    this._axis.textContent = words("attempts/s, last 5 min, peak {n}", { n: Math.round((most / RATE_SECONDS) * 10) / 10 });
     this._counts.replaceChildren(...COUNTS.map(([shape, name, word]) => {
       const sum = bins.reduce((total, bin) => total + bin[name], 0);
       return element("span", {}, icon(shape), `${words("{n}", { n: sum })} ${words(word)}`);

@@ -84,6 +84,10 @@ export class WebhookDeliveries extends DeliveryList {
     return this._source.now();
   }
 
+  get _isFiltered() {
+    return [this.problems, ...this.eventTypes, ...this.statuses, this.eventId, this.replayId].some(Boolean);
+  }
+
   _path(what, more = "") {
     const query = queryOf({
       customer_id: this.customerId,

@@ -2,7 +2,7 @@
 
 import { visible } from "../data/json-text.js";
 import { COLOURS, STATUSES } from "../data/store.js";
-import { milliseconds } from "../data/time.js";
+import { absolute, milliseconds } from "../data/time.js";
 import { icon } from "./icons.js";
 import { element } from "./look.js";
 
@@ -37,6 +37,19 @@ export function disabledSince({ disable_time: time, update_time: changed }) {
 /** Returns the reason alone, in the reader's language: it is one of a closed list. */
 export function disableReason({ words }, webhook) {
   return words(visible(webhook.status_reason ?? ""));
+}
+
+const BREAKERS = { open: "Breaker open", half_open: "Breaker half-open", closed: "Breaker closed" };
+
+/** Returns the state of a breaker in words. */
+export function breakerWord({ words }, state) {
+  return state in BREAKERS ? words(BREAKERS[state]) : visible(state);
+}
+
+/** Returns since when a receiver has failed, as a sentence; "" while it succeeds. `stats` as GetWebhookStats has them. */
+export function failingText(page, stats) {
+  const since = milliseconds(stats.failing_since_time);
+  return Number.isNaN(since) ? "" : `${page.words("Failing since")} ${absolute(since, { ...page.options, fraction: false })}`;
 }
 
 /** Returns the status of a webhook: shape, word and colour. */

@@ -1,6 +1,6 @@
 // The first run: there is no webhook yet, so the page says how to make one and how to publish a first event.
 
-import { curlPost, grpcurl } from "../data/shell-quote.js";
+import { curlPost, grpcurl, publishLine } from "../data/shell-quote.js";
 import { actButton } from "../shared/act-button.js";
 import { addSheet, element, sheetOf } from "../shared/look.js";
 import { copy } from "../shared/menu.js";
@@ -35,13 +35,15 @@ async function firstRunNode(page, customerId) {
   );
 }
 
-/** Returns the lines that publish a first event: with curl, and with grpcurl. */
+/** Returns the lines that publish a first event: with curl, with grpcurl, and with the command line. */
 function firstEvent(grpcAddress, customer, hasToken) {
   const event = { customer_id: customer, event_type: TYPE, data: DATA };
   const address = grpcAddress.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, location.hostname);
+  const isPlaintext = location.protocol === "http:";
   return [
     curlPost(location.origin, "/api/events", { event }, { hasToken }),
-    grpcurl("PublishEvent", { event }, { address, hasToken, isPlaintext: location.protocol === "http:" }),
+    grpcurl("PublishEvent", { event }, { address, hasToken, isPlaintext }),
+    publishLine(event, { address, isPlaintext }),
   ];
 }
 

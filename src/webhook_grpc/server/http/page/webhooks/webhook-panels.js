@@ -4,20 +4,19 @@ import { visible } from "../data/json-text.js";
 import { COLOURS, STATUSES } from "../data/store.js";
 import { milliseconds, seconds, span } from "../data/time.js";
 import { SIGNATURE_TYPES, delayText, policyDelays } from "../data/webhook-draft.js";
-import { disabledSince, webhookStatusNode, whyDisabled } from "../shared/facts.js";
+import { breakerWord, disabledSince, failingText, webhookStatusNode, whyDisabled } from "../shared/facts.js";
 import { icon } from "../shared/icons.js";
 import { element } from "../shared/look.js";
 import { shareBar } from "../shared/share-bar.js";
 import { waitsNode } from "./retry-line.js";
 
 const ENDED = ["succeeded", "failed", "cancelled", "expired"];
-const BREAKERS = { open: "Breaker open", half_open: "Breaker half-open", closed: "Breaker closed" };
 
 /** Returns who a webhook is and where it stands, without its buttons. `stats` may be missing. */
 export function headNodes(page, webhook, stats) {
   const { words } = page;
   const title = element("h2", { className: "title" }, `${visible(webhook.name)} #${webhook.webhook_id}`, webhookStatusNode(page, webhook));
-  if (stats && stats.breaker_state !== "closed") title.append(element("span", { className: "bad" }, breakerText(page, stats)));
+  if (stats) title.append(element("span", { className: "bad" }, stats.breaker_state === "closed" ? failingText(page, stats) : breakerText(page, stats)));
   const nodes = [title];
   if (webhook.status === "disabled") nodes.push(element("p", { className: "bad" }, `${whyDisabled(page, webhook)}${sinceText(page, webhook)}`));
   const facts = [element("code", {}, visible(webhook.url)), element("code", {}, visible(webhook.events.join(", "))), secretText(page, webhook)];
@@ -40,8 +39,7 @@ function secretText(page, webhook) {
 /** Returns how the service treats a receiver, in words: with the time of the next probe while the breaker is open. */
 function breakerText(page, stats) {
   const { words } = page;
-  const word = BREAKERS[stats.breaker_state];
-  const said = word ? words(word) : visible(stats.breaker_state);
+  const said = breakerWord(page, stats.breaker_state);
   const probe = milliseconds(stats.breaker_probe_time);
   return Number.isNaN(probe) ? said : `${said}${words(", ")}${words("one request at {time}", { time: page.clock(probe) })}`;
 }
@@ -61,9 +59,10 @@ export function windowNode(page, stats, title) {
 
 function endingsNode(page, stats, cut) {
   const { words } = page;
-  const count = (status) => words("{n}", { n: stats.endings.find((one) => one.status === status)?.count ?? 0 });
   const shown = ENDED.map((status) => {
-    return element("span", { className: `state ${COLOURS[status]}` }, icon(status), `${count(status)} ${words(STATUSES[status])}`);
+    const count = stats.endings.find((one) => one.status === status)?.count ?? 0;
+    const colour = count ? COLOURS[status] : "muted"; // what did not occur is no alarm
+    return element("span", { className: `state ${colour}` }, icon(status), `${words("{n}", { n: count })} ${words(STATUSES[status])}`);
   });
   return element("div", {}, endingsBar(stats), element("span", { className: "endings" }, ...shown, `(${words("tests left out")})${cut}`));
 }

@@ -5,7 +5,7 @@ import { queryOf } from "../data/route.js";
 import { seconds, span } from "../data/time.js";
 import { actButton } from "../shared/act-button.js";
 import { DETAIL_LOOK } from "../shared/detail-look.js";
-import { webhookStatusNode } from "../shared/facts.js";
+import { breakerWord, failingText, webhookStatusNode } from "../shared/facts.js";
 import { showFirstRun } from "./first-run.js";
 import { element } from "../shared/look.js";
 import { problemNode } from "../shared/problem.js";
@@ -14,6 +14,7 @@ const PAGE_SIZE = 50;
 const EVENTS_SHOWN = 3;
 const STATS_MILLISECONDS = 60_000; // for so long numbers are kept
 const STATS_MAX = 500;
+const RATE_BAD = 0.5; // below it most requests fail
 const LABELS = ["Success rate, last 24 hours", "Oldest due", "Customer"];
 const STATUSES = { active: "Active", paused: "Paused", disabled: "Disabled" };
 
@@ -118,6 +119,8 @@ class WebhooksView {
     try {
       const stats = await statsOf(this._page, row.webhook, this._abort);
       rate.textContent = stats.attempt_count ? `${(stats.success_rate * 100).toFixed(1)} %` : "–";
+      if (stats.attempt_count && stats.success_rate < RATE_BAD) rate.className = "bad";
+      row.children[0].append(troubleNode(this._page, stats));
       rate.title = this._page.words("{rate} % of {n} attempts", { rate: (stats.success_rate * 100).toFixed(1), n: stats.attempt_count });
       if (stats.truncated) rate.title += ` ${this._page.words("of the latest million attempts")}`;
       oldest.textContent = stats.oldest_due_age ? span(seconds(stats.oldest_due_age)) : "–";
@@ -126,6 +129,12 @@ class WebhooksView {
       for (const cell of [rate, oldest]) Object.assign(cell, { textContent: "?", title: error.message });
     }
   }
+}
+
+/** Returns what is wrong with an active webhook's receiver: that its breaker is open, or since when it has failed. */
+function troubleNode(page, stats) {
+  const said = stats.breaker_state === "closed" ? failingText(page, stats) : breakerWord(page, stats.breaker_state);
+  return element("div", { className: "bad" }, said);
 }
 
 async function statsOf(page, webhook, abort) {
