@@ -43,6 +43,13 @@ class Results:
         return taken
 
 
+async def until_watched(service: Service, is_watched: bool) -> None:
+    """Waits until a watcher has joined the live end of the log, or the last one has left it."""
+    async with slowness.timeout(20):
+        while service.app._tail.is_watched() is not is_watched:  # pyright: ignore[reportPrivateUsage]
+            await asyncio.sleep(0.01)
+
+
 async def test_a_success_may_wait_and_a_failure_may_not(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,12 +89,14 @@ async def test_no_success_waits_while_somebody_watches(
 
     monkeypatch.setattr(Unsettled, "pressed", noted)
     await service.create_webhook(receiver.url("/watched"))
+    await until_watched(service, False)
     await service.publish()
     async with slowness.timeout(20):
-        while not waits:
-            await asyncio.sleep(0.01)  # until the result is there
+        while not waits or service.app.engine.unsettled_count:
+            await asyncio.sleep(0.01)  # until the result is written
     assert all(waits)
     async with service.watching() as watch:
+        await until_watched(service, True)
         waits.clear()
         await service.publish()
         deliveries = await watch.until_ended(1)
