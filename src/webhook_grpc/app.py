@@ -105,14 +105,23 @@ class App:
         self._mark = own_mark()
         shards = Shards(self._mark)
         self._hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
-        self.engine = Engine(
-            settings, self.database, connections, self._clock, sealer, shards, self._hints, random, self._traces
-        )
         self._tail = Tail(
             connections.tail,
             _TAIL_POLL_SECONDS,
             settings.stream_buffer_max,
             LoopTurns(settings.stream_spacing),
+        )
+        self.engine = Engine(
+            settings,
+            self.database,
+            connections,
+            self._clock,
+            sealer,
+            shards,
+            self._hints,
+            random,
+            self._traces,
+            self._tail.is_watched,
         )
         self._hints.subscribe(Topic.LOG, lambda _: self._tail.hint())
         self._clock.on_step(self._tail.clock_stepped)

@@ -357,6 +357,9 @@ class Settings(DatabaseSettings):
     """Results of attempts in one statement."""
     settle_wait_seconds: Annotated[float, Field(ge=0, le=1)] = 0.005
     """How long the first result of a statement waits for others."""
+    settle_wait_seconds_max: Annotated[float, Field(ge=0, le=1)] = 0.025
+    """How long it waits if nobody is held up by that: a success, of a webhook that has no backlog, while nobody watches
+    deliveries in this process."""
     stall_seconds: Annotated[float, Field(ge=0.1, le=3600)] = progress.STALLED_SECONDS
     """For how long something may fail or stand still before health says NOT_SERVING."""
     drain_seconds: Annotated[float, Field(ge=0, le=600)] = 20.0

@@ -194,7 +194,7 @@ async def test_the_name_of_what_is_sent_alone_stays_although_the_one_before_ends
     monkeypatch.setattr(suspects, "clear", clear)
     monkeypatch.setattr(danger_rows, "set_danger", written)
     connection = LoopConnection(options(database_url), "health")
-    guard = PoisonGuard(connection, Shards(), FencedQueue(asyncio.Event()))
+    guard = PoisonGuard(connection, Shards(), FencedQueue(asyncio.Event(), asyncio.Event()))
     first, next_one = make_delivery(), make_delivery()
     async with asyncio.TaskGroup() as group:
         running = group.create_task(guard.run())

@@ -87,7 +87,16 @@ class Process:
         self._ownership_connection = connections.ownership
         self.hints = Hints(connections.commands, connections.listen, shards.is_alone, options.pooling)
         self.engine = Engine(
-            settings, database, connections, self._clock, Sealer([KEY]), shards, self.hints, world.fork_random(), None
+            settings,
+            database,
+            connections,
+            self._clock,
+            Sealer([KEY]),
+            shards,
+            self.hints,
+            world.fork_random(),
+            traces=None,
+            is_watched=lambda: False,
         )
         limits = GroupLimits(100, 8_000_000, 20_000, 64_000_000)
         self.publisher = Publisher(

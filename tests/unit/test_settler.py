@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import slowness
 from tests.support.store import new_worker, options, succeeded
 from tests.unit.test_lanes import add_lane, make_delivery, make_lanes
 from webhook_grpc.domain.command import Command
@@ -20,7 +22,7 @@ from webhook_grpc.domain.model import DeliveryStatus, PendingDelivery
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine import settler
 from webhook_grpc.engine.queue.lane import Turn
-from webhook_grpc.engine.settler import SettleLimits, Settler
+from webhook_grpc.engine.settler import SettleLimits, SettleListeners, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import LoopConnection
@@ -96,26 +98,93 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Desk:
 @pytest.fixture
 async def unsettled(desk: Desk) -> AsyncIterator[Unsettled]:
     """What the running settler writes."""
-    unsettled, owner, listener = Unsettled(), desk, desk
+    async with running(desk, SettleLimits(BATCH_MAX, 0.0, 0.0)) as unsettled:
+        yield unsettled
+
+
+@contextlib.asynccontextmanager
+async def running(desk: Desk, limits: SettleLimits, *, is_watched: bool = False) -> AsyncGenerator[Unsettled]:
+    unsettled, listener = Unsettled(), desk
     commands: Any = SimpleNamespace(executed=desk.executed, dropped=desk.drop)
-    ownership: Any = owner
+    ownership: Any = desk
     nobody: Any = None
     connection = LoopConnection(options(""), "settle")
-    settler = Settler(
-        connection, ownership, unsettled, SettleLimits(BATCH_MAX, 0.0), Random(1), listener, commands, nobody
-    )
-    running = asyncio.create_task(settler.run())
+    listeners = SettleListeners(listener, commands, lambda: is_watched)
+    settler = Settler(connection, ownership, unsettled, limits, Random(1), listeners, nobody)
+    task = asyncio.create_task(settler.run())
     yield unsettled
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
-def add(unsettled: Unsettled, count: int, webhook_id: int = 1) -> list[PendingDelivery]:
+def add(unsettled: Unsettled, count: int, webhook_id: int = 1, *, may_wait: bool = False) -> list[PendingDelivery]:
     lane = add_lane(make_lanes(), webhook_id)
     deliveries = [make_delivery(webhook_id) for _ in range(count)]
     for delivery in deliveries:
-        unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))
+        unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)), may_wait=may_wait)
     return deliveries
+
+
+HOUR = 3600.0  # the longer wait of these tests, which nothing may wait out
+
+
+async def is_settled(desk: Desk, deliveries: list[PendingDelivery]) -> None:
+    async with slowness.timeout(20):
+        while desk.settled != deliveries:
+            await asyncio.sleep(0)
+
+
+async def has_not_written(desk: Desk) -> None:
+    for _ in range(50):  # turns of the loop, of which a statement takes three
+        await asyncio.sleep(0)
+    assert not desk.statements
+
+
+async def test_a_result_that_may_wait_shares_the_statement_of_the_next_one_that_may_not(desk: Desk) -> None:
+    async with running(desk, SettleLimits(BATCH_MAX, 0.0, HOUR)) as unsettled:
+        deliveries = add(unsettled, 1, may_wait=True)
+        await has_not_written(desk)
+        deliveries += add(unsettled, 1, may_wait=True)
+        await has_not_written(desk)
+        deliveries += add(unsettled, 1)
+        await is_settled(desk, deliveries)
+        assert desk.statements == 1
+        add(unsettled, 1, may_wait=True)
+        desk.statements = 0
+        await has_not_written(desk)
+
+
+async def test_results_that_may_wait_are_written_when_their_time_is_over(desk: Desk) -> None:
+    async with running(desk, SettleLimits(BATCH_MAX, 0.0, 0.001)) as unsettled:
+        await is_settled(desk, add(unsettled, 2, may_wait=True))
+
+
+async def test_results_that_may_wait_are_written_when_they_are_many(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webhook_grpc.engine.unsettled._MANY", BATCH_MAX - 1)
+    async with running(desk, SettleLimits(BATCH_MAX, 0.0, HOUR)) as unsettled:
+        deliveries = add(unsettled, BATCH_MAX - 2, may_wait=True)
+        await has_not_written(desk)
+        await is_settled(desk, deliveries + add(unsettled, 1, may_wait=True))
+
+
+async def test_results_that_may_wait_are_written_at_once_while_somebody_watches(desk: Desk) -> None:
+    async with running(desk, SettleLimits(BATCH_MAX, 0.0, HOUR), is_watched=True) as unsettled:
+        await is_settled(desk, add(unsettled, 1, may_wait=True))
+
+
+async def test_results_that_may_wait_are_written_when_somebody_waits_for_them(desk: Desk) -> None:
+    async with running(desk, SettleLimits(BATCH_MAX, 0.0, HOUR)) as unsettled:
+        deliveries = add(unsettled, 1, may_wait=True)
+        await has_not_written(desk)
+        async with slowness.timeout(20):
+            await unsettled.results.caught_up()
+        assert desk.settled == deliveries
+        deliveries += add(unsettled, 1, may_wait=True)
+        async with slowness.timeout(20):
+            await unsettled.drained()
+        assert desk.settled == deliveries
 
 
 async def test_results_are_written_in_their_order_in_batches(desk: Desk, unsettled: Unsettled) -> None:

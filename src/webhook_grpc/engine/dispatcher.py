@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from webhook_grpc.domain.model import DeliveryStatus
 from webhook_grpc.domain.ramp import Ramp
 from webhook_grpc.domain.record import record
 from webhook_grpc.domain.settlement import Settlement
@@ -169,7 +170,7 @@ class Dispatcher:
             if settlement is None:  # also if this task is cancelled
                 self._lanes.put_back(turn)
             else:
-                self._results.add(EndedTurn(turn, settlement))
+                self._results.add(EndedTurn(turn, settlement), may_wait=_may_wait(turn, settlement))
             self._lanes.finished(turn, time.monotonic())
             self.start_soon()
 
@@ -199,3 +200,8 @@ class Dispatcher:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+
+def _may_wait(turn: Turn, settlement: Settlement) -> bool:
+    """Returns whether nothing is held up until the settlement is written: no retry, and no backlog that needs room."""
+    return settlement.decision.status is DeliveryStatus.SUCCEEDED and not turn.lane.reading.has_more

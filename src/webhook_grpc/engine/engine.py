@@ -52,7 +52,7 @@ from .ownership import Ownership
 from .poison import PoisonGuard
 from .request_signer import RequestSigner
 from .settled_turns import SettledTurns
-from .settler import SettleLimits, Settler
+from .settler import SettleLimits, SettleListeners, Settler
 from .shards import Shards
 from .unsettled import Unsettled
 
@@ -77,7 +77,9 @@ class Engine:
         hints: Hints,
         random: Random,
         traces: AttemptTraces | None,
+        is_watched: Callable[[], bool],
     ) -> None:
+        """`is_watched` returns whether somebody in this process waits for what is written to the log."""
         progress = database.options.progress
         self._settings = settings
         self._database = database
@@ -162,10 +164,13 @@ class Engine:
             connections.settle,
             self.ownership,
             self._unsettled,
-            SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
+            SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds, settings.settle_wait_seconds_max),
             random,
-            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
-            listeners.ExecutedCommands(self.commands, self.intake, self._poison, self.due_hints, hints, self.tally),
+            SettleListeners(
+                SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
+                listeners.ExecutedCommands(self.commands, self.intake, self._poison, self.due_hints, hints, self.tally),
+                is_watched,
+            ),
             lambda: ensure_partitions(database),
         )
         self.ownership.guard(connections.settle)

@@ -1,9 +1,9 @@
 """Writes results and commands in batches: all that changes deliveries and their log.
 
-The first change waits a few milliseconds for others to share its statement. One statement runs at a time, because each
-goes on where the log of the one before ended. A change is kept until the database has answered for it. While the
-database is away nothing is lost and nothing is sent twice: the batch is written again, at a new epoch, and what had
-been committed is not changed a second time.
+The first change waits a few milliseconds for others to share its statement, and some more where nobody is held up by
+that. One statement runs at a time, because each goes on where the log of the one before ended. A change is kept until
+the database has answered for it. While the database is away nothing is lost and nothing is sent twice: the batch is
+written again, at a new epoch, and what had been committed is not changed a second time.
 """
 
 from __future__ import annotations
@@ -42,10 +42,14 @@ _BACKOFF_SECONDS_MAX: Final = 2.0
 
 @record
 class SettleLimits:
-    """How many changes one statement writes at most, and for how long the first one waits for others."""
+    """How many changes one statement writes at most, and for how long the first one waits for others.
+
+    `wait_seconds_max`: how long it waits if nothing is held up by it, and nobody watches.
+    """
 
     batch_max: int
     wait_seconds: float
+    wait_seconds_max: float
 
 
 class ResultListener(Protocol):
@@ -70,6 +74,15 @@ class CommandListener(Protocol):
     def dropped(self, batch: Sequence[Command]) -> None:
         """Called with commands that are not carried out, because another process owns their shards now."""
         ...
+
+
+@record
+class SettleListeners:
+    """Who hears of what is written; `is_watched` returns whether somebody waits for what is written to the log."""
+
+    results: ResultListener
+    commands: CommandListener
+    is_watched: Callable[[], bool]
 
 
 class Statement(Protocol[AnyChange]):
@@ -98,8 +111,7 @@ class Settler:
         unsettled: Unsettled,
         limits: SettleLimits,
         random: Random,
-        results: ResultListener,
-        commands: CommandListener,
+        listeners: SettleListeners,
         make_partitions: Callable[[], Awaitable[object]],
     ) -> None:
         """`make_partitions` makes the partitions of the days around now. Raises Unavailable."""
@@ -109,8 +121,9 @@ class Settler:
         self._limits = limits
         self._random = random
         self._make_partitions = make_partitions
-        self._settle = _Settle(connection, ownership, results)
-        self._execute = _Execute(connection, ownership, commands)
+        self._is_watched = listeners.is_watched
+        self._settle = _Settle(connection, ownership, listeners.results)
+        self._execute = _Execute(connection, ownership, listeners.commands)
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
@@ -118,11 +131,17 @@ class Settler:
         while True:
             await self._unsettled.arrived.wait()
             if len(results) < self._limits.batch_max:
-                await asyncio.sleep(self._limits.wait_seconds)  # for others to share the statement
+                await self._gather()
             await self._write_some(results, self._settle)
             await self._write_some(commands, self._execute)
             if not results and not commands:
                 self._unsettled.arrived.clear()
+
+    async def _gather(self) -> None:
+        """Waits for others to share the statement."""
+        await asyncio.sleep(self._limits.wait_seconds)
+        more_seconds = 0.0 if self._is_watched() else self._limits.wait_seconds_max - self._limits.wait_seconds
+        await self._unsettled.pressed(max(0.0, more_seconds))
 
     async def _write_some(self, queue: FencedQueue[AnyChange], statement: Statement[AnyChange]) -> None:
         if batch := queue.take(self._limits.batch_max):

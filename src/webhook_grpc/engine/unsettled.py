@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from webhook_grpc.domain.command import Command
 from webhook_grpc.domain.record import record
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine.queue.lane import Turn
+
+_MANY: Final = 25  # changes: to share a statement with more makes each of them hardly cheaper
 
 
 class Change(Protocol):
@@ -43,9 +46,10 @@ class FencedQueue(Generic[AnyChange]):
     Any part adds changes. Only the settler calls `take` and `note_answered`.
     """
 
-    def __init__(self, arrived: asyncio.Event) -> None:
+    def __init__(self, arrived: asyncio.Event, pressing: asyncio.Event) -> None:
         self._changes: deque[AnyChange] = deque()
         self._arrived = arrived  # the settler's: it clears the event when every queue is empty
+        self._pressing = pressing
         self._added_count = 0
         self._answered_count = 0
         self._answered = asyncio.Condition()
@@ -58,15 +62,18 @@ class FencedQueue(Generic[AnyChange]):
         """How many changes are queued or being written."""
         return self._added_count - self._answered_count
 
-    def add(self, change: AnyChange) -> None:
-        """Takes in a change."""
+    def add(self, change: AnyChange, *, may_wait: bool = False) -> None:
+        """Takes in a change. `may_wait`: nothing is held up by it until it is written."""
         self._changes.append(change)
         self._added_count += 1
         self._arrived.set()
+        if not may_wait or len(self._changes) >= _MANY:
+            self._pressing.set()
 
     async def caught_up(self) -> None:
         """Waits until every change that was added before this call is answered; not for those that come meanwhile."""
         target = self._added_count
+        self._pressing.set()
         async with self._answered:
             await self._answered.wait_for(lambda: self._answered_count >= target)
 
@@ -86,8 +93,20 @@ class Unsettled:
 
     def __init__(self) -> None:
         self.arrived = asyncio.Event()
-        self.results = FencedQueue[EndedTurn](self.arrived)
-        self.commands = FencedQueue[Command](self.arrived)
+        self._pressing = asyncio.Event()  # what is queued has to be written: others would wait for it
+        self.results = FencedQueue[EndedTurn](self.arrived, self._pressing)
+        self.commands = FencedQueue[Command](self.arrived, self._pressing)
+
+    async def pressed(self, seconds: float) -> None:
+        """Returns when something that is queued may wait no more, or after so many seconds.
+
+        The settler calls this before it takes what is queued.
+        """
+        if seconds and not self._pressing.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._pressing.wait()
+        self._pressing.clear()
 
     async def drained(self) -> None:
         """Waits until every change is answered, also of those that come meanwhile."""

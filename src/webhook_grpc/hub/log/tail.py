@@ -162,6 +162,10 @@ class Tail:
         self._starting = asyncio.Lock()
         self._closed = False
 
+    def is_watched(self) -> bool:
+        """Returns whether anybody waits for what is written to the log."""
+        return bool(self._subscriptions)
+
     def hint(self) -> None:
         """Reads the log now rather than at the next poll: something was written to it."""
         self._hinted.set()
