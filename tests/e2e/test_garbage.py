@@ -23,7 +23,7 @@ def count(phase, info):
 
 def look():
     gc.callbacks.remove(count)
-    found = gc.isenabled(), gc.get_freeze_count(), len(gc.get_objects()), at_start
+    found = gc.isenabled(), gc.get_freeze_count(), len(gc.get_objects()), at_start, *gc.get_threshold()
     pathlib.Path(os.environ["GARBAGE"]).write_text(" ".join(map(str, found)))
 
 gc.callbacks.append(count)
@@ -49,7 +49,10 @@ async def test_no_collection_of_garbage_walks_through_what_the_start_has_made(
         await process.terminate()
     finally:
         await process.end()
-    is_enabled, spared_count, walked_count, at_start_count = found.read_text().split()
+    is_enabled, spared_count, walked_count, at_start_count, *thresholds = found.read_text().split()
     assert is_enabled == "True"
     assert at_start_count == "0", "nothing is collected while modules are imported"
     assert int(spared_count) > 40 * int(walked_count), "a full collection would walk through more than what calls leave"
+    young, middle, full = map(int, thresholds)
+    assert young * middle <= 30_000, "objects that one of the middle walks through: it holds the loop for so long"
+    assert young * middle * full > 9_000_000, "objects between two full ones, which walk through all"

@@ -75,28 +75,49 @@ async def test_callers_that_come_during_a_flush_share_the_next(group: GroupCommi
     assert flushes.batches == [[0], [1, 1, 2, 2, 3, 3]]
 
 
-async def test_those_that_come_soon_after_a_statement_of_several_callers_share_the_next(
+async def test_a_crowd_that_calls_again_soon_shares_the_next_statement(
     group: GroupCommit[int, str], flushes: Flushes
 ) -> None:
+    async def call_twice(number: int) -> None:
+        await group.submit([number])
+        for _ in range(number):  # turns of the loop
+            await asyncio.sleep(0)
+        await group.submit([10 + number])
+
     flushes.gate.set()
-    await asyncio.gather(group.submit([1]), group.submit([2]))
-    third = asyncio.create_task(group.submit([3]))
+    await asyncio.gather(*(call_twice(number) for number in range(4)))
+    assert flushes.batches == [[0, 1, 2, 3], [10, 11, 12, 13]]
+
+
+@pytest.mark.parametrize(("callers", "turns_max"), [(3, 0), (4, 3)])
+async def test_who_waits_behind_others_waits_for_no_turns_that_bring_nobody_behind_a_crowd_for_few(
+    group: GroupCommit[int, str], flushes: Flushes, callers: int, turns_max: int
+) -> None:
+    others = [asyncio.create_task(group.submit([number])) for number in range(callers)]
+    await flushes.started.wait()
+    behind = asyncio.create_task(group.submit([5]))
     await asyncio.sleep(0)
-    fourth = asyncio.create_task(group.submit([4]))
-    await asyncio.gather(third, fourth)
-    assert flushes.batches == [[1, 2], [3, 4]]
+    flushes.gate.set()
+    await asyncio.gather(*others)
+    turns = 0
+    while len(flushes.batches) < 2:
+        await asyncio.sleep(0)
+        turns += 1
+    assert turns <= turns_max, "of the six in which a crowd may come together"
+    await behind
 
 
-async def test_after_a_statement_of_one_caller_nobody_waits_for_others(
-    group: GroupCommit[int, str], flushes: Flushes
+@pytest.mark.parametrize("callers", [1, 3])
+async def test_after_a_statement_of_few_callers_nobody_waits_for_others(
+    group: GroupCommit[int, str], flushes: Flushes, callers: int
 ) -> None:
     flushes.gate.set()
-    await group.submit([1])
-    second = asyncio.create_task(group.submit([2]))
+    await asyncio.gather(*(group.submit([number]) for number in range(callers)))
+    second = asyncio.create_task(group.submit([10]))
     await asyncio.sleep(0)
-    third = asyncio.create_task(group.submit([3]))
+    third = asyncio.create_task(group.submit([11]))
     await asyncio.gather(second, third)
-    assert flushes.batches == [[1], [2], [3]]
+    assert flushes.batches == [list(range(callers)), [10], [11]]
 
 
 async def test_a_batch_has_a_bound(group: GroupCommit[int, str], flushes: Flushes) -> None:

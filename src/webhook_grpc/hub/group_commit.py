@@ -36,9 +36,12 @@ _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is 
 # How long a statement may run when all of its callers have left. It usually ends by itself before; to cut it costs a
 # connection, and callers that leave at once must not cost a connection each.
 _DESERTED_SECONDS: Final = 0.5
-# Of the event loop, between two statements, if the first one had several callers. They have their answers by then;
-# without these turns statements are smaller, and each costs Postgres and the loop as much as several events.
-_GATHERING_TURNS: Final = 6
+# Turns of the event loop between two statements, if a crowd of callers shared the first one. They have their answers by
+# then; without these turns statements are smaller, and each costs Postgres and the loop as much as several events.
+# Fewer, if some bring nobody: then it is others who fill the loop, and whoever waits would wait for six of their turns.
+_GATHERING_TURNS_MAX: Final = 6
+_EMPTY_TURNS_MAX: Final = 3  # an answer is written in one, its caller comes again in the next ones
+_CROWD_MIN: Final = 4  # callers
 
 
 @record
@@ -95,6 +98,7 @@ class GroupCommit(Generic[Item, Answer]):
         self._queues: dict[Hashable, _Queue[Item, Answer]] = {}  # in the order of their turns
         self._queued_count = 0
         self._queued_bytes = 0
+        self._came_count = 0  # calls, since the start
         self._arrived = asyncio.Event()
         self._deserted = asyncio.timeout(None)  # of the statement in flight: it gets a deadline when nobody waits
         self._there: set[_Waiting[Item, Answer]] = set()  # its callers, without those that have left
@@ -115,6 +119,7 @@ class GroupCommit(Generic[Item, Answer]):
         if queue is None:
             queue = self._queues[key] = _Queue()
         queue.waiting[waiting] = None
+        self._came_count += 1
         self._count(queue, len(items), size_bytes)
         self._arrived.set()
         try:
@@ -162,12 +167,21 @@ class GroupCommit(Generic[Item, Answer]):
                 await self._arrived.wait()
                 if group := self._take():  # empty: the callers who woke us have left
                     await self._flush_group(group)
-                if len(group) > 1:  # there is a crowd: whoever comes in the next turns of the loop shares a statement
-                    for _ in range(_GATHERING_TURNS):
-                        await asyncio.sleep(0)
+                if len(group) >= _CROWD_MIN:
+                    await self._gather()
         finally:
             for waiting in (*group, *(waiting for queue in self._queues.values() for waiting in queue.waiting)):
                 waiting.answered.cancel()
+
+    async def _gather(self) -> None:
+        """Lets a crowd come together: whoever comes in the next turns of the loop shares a statement."""
+        came_count, empty_count = self._came_count, 0
+        for _ in range(_GATHERING_TURNS_MAX):
+            await asyncio.sleep(0)
+            empty_count = empty_count + 1 if self._came_count == came_count else 0
+            if empty_count == _EMPTY_TURNS_MAX:
+                break
+            came_count = self._came_count
 
     def _take(self) -> list[_Waiting[Item, Answer]]:
         """Takes the next calls, one of each key in turn, as many as fit one statement."""
