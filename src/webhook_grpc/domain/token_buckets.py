@@ -1,4 +1,4 @@
-"""Limits: how many at once, and how many a second on average."""
+"""Token buckets: how many a second on average, with a burst."""
 
 from __future__ import annotations
 
@@ -6,26 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
-from .record import record
-
 BUCKETS_MAX: Final = 10_000  # of one kind: of more keys, those that came last
-
-
-@record
-class ShareLimits:
-    """How many calls of one kind may be in progress: in a process, of one token and of one customer."""
-
-    process_max: int
-    token_max: int
-    customer_max: int
-
-
-@record
-class RateLimits:
-    """How many calls, or events, a second: of one token and of one customer. 0: no limit."""
-
-    token_per_second: float
-    customer_per_second: float
 
 
 @dataclass(slots=True)
