@@ -36,14 +36,14 @@ from webhook_grpc.api.methods import Methods, Unary
 from webhook_grpc.domain.access import Caller, Role
 from webhook_grpc.domain.access_tokens import AccessClaims, signed
 from webhook_grpc.domain.audit import AuditEntry
-from webhook_grpc.domain.limits import RateLimits, ShareLimits
+from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec, hash_of, token_hash
 from webhook_grpc.metrics.calls import CallTally
 from webhook_grpc.server.admission import TurnLimits, Turns
 from webhook_grpc.server.auth import Authenticator
+from webhook_grpc.server.call_limits import CallRates, Shares
 from webhook_grpc.server.calls import CallLimits, Calls
-from webhook_grpc.server.limits import CallRates, Shares
 from webhook_grpc.settings import Token
 from webhook_grpc.store.audit import entry_parameters
 from webhook_grpc.store.clock import DatabaseClock

@@ -29,8 +29,8 @@ from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
 from webhook_grpc.api.messages import reading
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.tokens import token_hash
+from webhook_grpc.server.call_limits import UNREAD_ANSWER_BYTES_MIN
 from webhook_grpc.server.grpc import reflection
-from webhook_grpc.server.limits import UNREAD_ANSWER_BYTES_MIN
 from webhook_grpc.store.registry import webhooks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

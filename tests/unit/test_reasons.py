@@ -20,7 +20,7 @@ FORM = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 FORMS_OF_VARIABLES = ("WEBHOOK_DATABASE_", "WEBHOOK_GRPC_", "WEBHOOK_HTTP_", "WHK_", "OTEL_", "GRPC_", "PYDANTIC_")
 # What looks like a reason and is none.
 OTHERS = {
-    "CERTIFICATE_REQUIRED",  # OpenSSL's
+    "CERTIFICATE_REQUIRED", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "WRONG_VERSION_NUMBER",  # OpenSSL's
     "HTTP_ADDRESS", "TLS_CERTIFICATE_FILE", "TLS_KEY_FILE",  # settings
     "INVALID_ARGUMENT",  # a code, in an example
     "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC",  # systemd's variables

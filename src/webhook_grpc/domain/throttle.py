@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from .limits import TokenBucket
 from .record import record
+from .token_buckets import TokenBucket
 from .window import Window
 
 _METER_SECONDS: Final = 10.0

@@ -27,6 +27,7 @@ from webhook_grpc.api.messages.sharing import SharedDeliveries, Write
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.audit import AuditEntry
+from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits
 from webhook_grpc.domain.errors import (
     DeadlineExceeded,
     InternalError,
@@ -36,15 +37,15 @@ from webhook_grpc.domain.errors import (
     Unavailable,
     WebhookError,
 )
-from webhook_grpc.domain.limits import RateLimits, ShareLimits
 from webhook_grpc.domain.record import record
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
 from webhook_grpc.store.clock import DatabaseClock
 
+from . import header_names
 from .admission import TurnLimits, Turns
 from .auth import Authenticator, CertificateNames, no_certificate, token_expired, token_invalid
-from .limits import CallRates, ComingRequests, Shares, UnreadAnswers, UnsentBytes
+from .call_limits import CallRates, ComingRequests, Shares, UnreadAnswers, UnsentBytes
 from .strangers import Strangers
 from .subjects import customer_of, resources_of, subjects_of
 
@@ -52,9 +53,6 @@ rpc_log = structlog.get_logger("webhook_grpc.rpc")
 
 Request = TypeVar("Request", bound=Message)
 
-REQUEST_ID_KEY: Final = "x-request-id"
-AUTHORIZATION_KEY: Final = "authorization"
-TRACEPARENT_KEY: Final = "traceparent"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -232,14 +230,14 @@ class Calls:
         if self._stopping:
             raise server_stopping()
         with (self._streams if method.streams else self._calls).place() as place:
-            authorization = exchange.header(AUTHORIZATION_KEY)
+            authorization = exchange.header(header_names.AUTHORIZATION)
             call.caller = caller = await self.caller_of(authorization, exchange.certificate_names)
             caller.must_have(method.permission)
             if method.changes:
                 call.source_address = exchange.source_address
             self._rates.take_of_token(caller)
             place.take_of_caller(caller)
-            call.traceparent = read_traceparent(exchange.header(TRACEPARENT_KEY))
+            call.traceparent = read_traceparent(exchange.header(header_names.TRACEPARENT))
             deadline = asyncio.timeout(self._seconds_of(method, caller))
             try:
                 async with deadline:
@@ -348,7 +346,7 @@ def _end_now(deadline: asyncio.Timeout) -> None:
 
 def _request_id(exchange: Exchange) -> str:
     """Returns the first usable id that the caller sent, else a new one."""
-    for value in exchange.header(REQUEST_ID_KEY):
+    for value in exchange.header(header_names.REQUEST_ID):
         if isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             return value
     return uuid_utils.uuid4().hex

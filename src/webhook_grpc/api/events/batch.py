@@ -9,10 +9,11 @@ from typing import Final
 from webhook.v1 import service_pb2
 
 from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.bounds_of_callers import RateLimits
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
-from webhook_grpc.domain.limits import Buckets, RateLimits
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.domain.record import record
+from webhook_grpc.domain.token_buckets import Buckets
 from webhook_grpc.hub.publisher import Publisher
 from webhook_grpc.hub.type_rules import EventTypes, TypeRules
 from webhook_grpc.store.db import Database

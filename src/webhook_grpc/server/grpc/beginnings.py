@@ -13,9 +13,10 @@ from typing import Final
 
 from webhook_grpc.api.codes import code_of
 from webhook_grpc.domain.errors import Overloaded
+from webhook_grpc.server import header_names
 
 from .call import Call, Handler
-from .status import DETAILS_KEY, details_of, message_of
+from .status import details_of, message_of
 
 BEGUN_MAX: Final = 8  # of calls that waited, in one turn of the loop
 LOOKED_MAX: Final = 200  # connections that are looked at in one turn of the loop: most have no call that waits
@@ -38,7 +39,7 @@ class Beginnings:
             try:
                 await self.turn(call.peer.where)
             except Overloaded as error:
-                call.abort(code_of(error), message_of(error), ((DETAILS_KEY, details_of(error)),))
+                call.abort(code_of(error), message_of(error), ((header_names.STATUS_DETAILS, details_of(error)),))
             return await handler(call)
 
         return begun

@@ -11,6 +11,7 @@ import structlog
 
 from webhook_grpc.api.codes import Code
 from webhook_grpc.domain.access import name_of
+from webhook_grpc.server import header_names
 
 from .http2.frames import Reason
 from .http2.stream import Stream, StreamEnded
@@ -108,7 +109,7 @@ class Call:
 
     async def _inflated(self, raw: bytes, bytes_max: int) -> bytes:
         """Returns a message that was compressed, bit by bit: others get turns of the loop."""
-        encoding = dict(self._stream.head.fields).get(b"grpc-encoding", b"identity")
+        encoding = dict(self._stream.head.fields).get(header_names.ENCODING, b"identity")
         if encoding == b"identity":
             raise Refused(Code.INTERNAL, "a message is compressed, and the call does not say how")
         inflating = zlib.decompressobj(wbits=47)  # of gzip or zlib, by its first bytes
@@ -170,7 +171,7 @@ class Call:
 
     def _set_deadline(self) -> None:
         for name, value in self._stream.head.fields:
-            if name == b"grpc-timeout" and (seconds := read_timeout(value)) is not None:
+            if name == header_names.TIMEOUT and (seconds := read_timeout(value)) is not None:
                 self._deadline = asyncio.get_running_loop().call_later(seconds, self._expire)
                 return
 
@@ -210,8 +211,8 @@ class Call:
             message = f"the metadata has {head.size_bytes} bytes; at most {METADATA_BYTES_MAX} are taken"
             raise Refused(Code.RESOURCE_EXHAUSTED, message)
         for name, value in head.fields:
-            if name == b"grpc-encoding" and value.decode("ascii", "replace") not in ENCODINGS:
-                self._trailing = (("grpc-accept-encoding", ",".join(ENCODINGS)),)
+            if name == header_names.ENCODING and value.decode("ascii", "replace") not in ENCODINGS:
+                self._trailing = ((header_names.ACCEPT_ENCODING.decode(), ",".join(ENCODINGS)),)
                 raise Refused(Code.UNIMPLEMENTED, "this compression is not supported; use gzip, deflate or none")
 
     def end(self, code: Code, message: str) -> None:
@@ -242,7 +243,7 @@ Handler = Callable[[Call], Awaitable[bytes | None]]
 
 def is_call(stream: Stream) -> bool:
     """Returns whether a stream begins as a call of gRPC."""
-    content_type = dict(stream.head.fields).get(b"content-type", b"")
+    content_type = dict(stream.head.fields).get(header_names.CONTENT_TYPE, b"")
     return content_type == CONTENT_TYPE or content_type.startswith((CONTENT_TYPE + b"+", CONTENT_TYPE + b";"))
 
 

@@ -18,10 +18,11 @@ from webhook_grpc.api.messages import wire
 from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined, write_in_steps
 from webhook_grpc.api.methods import Method
 from webhook_grpc.domain.errors import WebhookError, field_invalid
-from webhook_grpc.server.calls import REQUEST_ID_KEY, Calls
+from webhook_grpc.server import header_names
+from webhook_grpc.server.calls import Calls
 
 from .call import Call, Handler
-from .status import DETAILS_KEY, details_of, message_of
+from .status import details_of, message_of
 
 Request = TypeVar("Request", bound=Message)
 
@@ -74,7 +75,7 @@ class _Exchange:
 
     def begin(self, request_id: str) -> None:
         self._request_id = request_id
-        self._call.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        self._call.set_trailing_metadata(((header_names.REQUEST_ID, request_id),))
 
     async def read(self, request_type: type[Request], bytes_max: int) -> Request:
         try:
@@ -95,7 +96,7 @@ class _Exchange:
 
     def abort(self, error: WebhookError) -> NoReturn:
         """Ends the call with the status of an error."""
-        trailing = ((REQUEST_ID_KEY, self._request_id), (DETAILS_KEY, details_of(error)))
+        trailing = ((header_names.REQUEST_ID, self._request_id), (header_names.STATUS_DETAILS, details_of(error)))
         self._call.abort(code_of(error), message_of(error), trailing)
 
 

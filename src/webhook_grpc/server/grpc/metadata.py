@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import quote_from_bytes
 
 from webhook_grpc.api.codes import Code
+from webhook_grpc.server import header_names
 
 from .http2.header_blocks import Field, written
 
@@ -26,12 +27,20 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 _TIMEOUT: Final = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _UNITS: Final = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
-_NOT_METADATA: Final = frozenset({b"te", b"content-type", b"grpc-timeout", b"grpc-encoding", b"grpc-accept-encoding"})
+_NOT_METADATA: Final = frozenset(
+    {
+        header_names.TE,
+        header_names.CONTENT_TYPE,
+        header_names.TIMEOUT,
+        header_names.ENCODING,
+        header_names.ACCEPT_ENCODING,
+    }
+)
 _KEPT_AS_THEY_ARE: Final = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
 
 # `:status: 200` is number 8 of the static table (RFC 7541, appendix A).
-HEAD: Final = b"\x88" + written([(b"content-type", CONTENT_TYPE)])
-_OK: Final = written([(b"grpc-status", b"0")])
+HEAD: Final = b"\x88" + written([(header_names.CONTENT_TYPE, CONTENT_TYPE)])
+_OK: Final = written([(header_names.STATUS, b"0")])
 
 
 def read_metadata(fields: Iterable[Field]) -> list[tuple[str, str | bytes]]:
@@ -73,16 +82,16 @@ def trailers(code: Code, message: str = "", metadata: Metadata = ()) -> bytes:
     """Returns the header block that an answer ends with."""
     if code is Code.OK:
         return _OK + written(_fields(metadata)) if metadata else _OK
-    fields = [(b"grpc-status", b"%d" % code)]
+    fields = [(header_names.STATUS, b"%d" % code)]
     if message:
         text = quote_from_bytes(message.encode("utf-8", "replace"), safe=_KEPT_AS_THEY_ARE)
-        fields.append((b"grpc-message", text.encode("ascii")))
+        fields.append((header_names.MESSAGE, text.encode("ascii")))
     return written([*fields, *_fields(metadata)])
 
 
 def refusal(status: bytes) -> bytes:
     """Returns the header block that answers what is no call of gRPC, with a status of HTTP."""
-    return written([(b":status", status), (b"content-type", b"text/plain")])
+    return written([(b":status", status), (header_names.CONTENT_TYPE, b"text/plain")])
 
 
 def _fields(metadata: Metadata) -> list[Field]:

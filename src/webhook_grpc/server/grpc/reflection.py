@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 from webhook_grpc.api.codes import Code
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.places import Places
+from webhook_grpc.server import header_names
 from webhook_grpc.server.auth import CertificateNames
 
 from .call import Call, Handler
@@ -117,7 +118,7 @@ class Reflection:
         return {f"/{name}/ServerReflectionInfo": self._serve for name in SERVICES}
 
     async def _serve(self, call: Call) -> None:
-        authorization = [value for key, value in call.metadata if key == "authorization"]
+        authorization = [value for key, value in call.metadata if key == header_names.AUTHORIZATION]
         caller = await self._caller_of(authorization, lambda: call.peer.names)
         if caller is None:
             message = "reflection takes a token here: send it as metadata `authorization: Bearer …`"

@@ -17,7 +17,6 @@ from webhook_grpc.domain import errors
 from webhook_grpc.domain.error_bounds import ErrorBounds
 
 DOMAIN: Final = "webhook-grpc"
-DETAILS_KEY: Final = "grpc-status-details-bin"
 # Clients of gRPC drop trailing metadata beyond 8 KiB at random and beyond 16 KiB always, and their callers then see
 # another error. The message is percent-encoded, and sent once more among the details.
 BOUNDS: Final = ErrorBounds(violations_bytes_max=3000, part_bytes_max=300, message_bytes_max=1000, escaped_bytes=3)

@@ -9,15 +9,15 @@ from typing import Any, Final
 from aiohttp import web
 
 from webhook_grpc.domain.access import name_of
+from webhook_grpc.server import header_names
 from webhook_grpc.server.auth import CertificateNames
-from webhook_grpc.server.calls import AUTHORIZATION_KEY
 
 _KINDS: Final = frozenset({"URI", "DNS"})
 
 
 def credentials_of(request: web.Request) -> tuple[Sequence[str], CertificateNames]:
     """Returns the values of `authorization`, and what returns the names in the certificate of the connection."""
-    return request.headers.getall(AUTHORIZATION_KEY, []), partial(certificate_names, request)
+    return request.headers.getall(header_names.AUTHORIZATION, []), partial(certificate_names, request)
 
 
 def certificate_names(request: web.Request) -> Collection[str]:

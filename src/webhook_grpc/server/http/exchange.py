@@ -14,7 +14,7 @@ from webhook.v1.service_pb2 import BatchPublishError
 from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.domain.errors import InvalidArgument, Violation, WebhookError, field_invalid
 from webhook_grpc.domain.record import record
-from webhook_grpc.server.calls import REQUEST_ID_KEY
+from webhook_grpc.server import header_names
 from webhook_grpc.server.http.json.reading import (
     NotJson,
     ReadJson,
@@ -225,7 +225,7 @@ class UnaryExchange(Exchange):
 
     def answer(self) -> web.Response:
         """Returns the answer: 201 for what was created, 204 where there is nothing to say."""
-        headers = {REQUEST_ID_KEY: self.request_id, "Cache-Control": "no-store"}
+        headers = {header_names.REQUEST_ID: self.request_id, "Cache-Control": "no-store"}
         if not self.response.DESCRIPTOR.fields:
             return web.Response(status=204, headers=headers)
         if "etag" in self.response.DESCRIPTOR.fields_by_name:

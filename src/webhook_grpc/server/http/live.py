@@ -19,7 +19,7 @@ from google.protobuf.message import Message
 
 from webhook_grpc.api.messages.sharing import Form, SharedDeliveries, joined, write_in_steps
 from webhook_grpc.domain.errors import WebhookError, field_invalid
-from webhook_grpc.server.calls import REQUEST_ID_KEY
+from webhook_grpc.server import header_names
 from webhook_grpc.server.http.json.writing import LEFT_OUT_BY_STREAMS, NOTHING, plain
 
 from .connection import Connection
@@ -83,7 +83,7 @@ class StreamExchange(Exchange):
             "Content-Type": NDJSON_TYPE if self._is_lines else SSE_TYPE,
             "Cache-Control": "no-store",
             "X-Accel-Buffering": "no",  # nginx would collect the stream
-            REQUEST_ID_KEY: self.request_id,
+            header_names.REQUEST_ID: self.request_id,
         }
         self._stream = web.StreamResponse(headers=headers)
         cast("Connection", self._request.protocol).is_watched = True

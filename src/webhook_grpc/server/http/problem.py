@@ -15,9 +15,10 @@ from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.domain.error_bounds import ErrorBounds
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, Unavailable, Violation, WebhookError
 from webhook_grpc.domain.record import record
-from webhook_grpc.server.calls import REQUEST_ID_KEY
+from webhook_grpc.server import header_names
 
 CONTENT_TYPE: Final = "application/problem+json"
+_CHALLENGE: Final = {header_names.WWW_AUTHENTICATE: 'Bearer realm="webhook-grpc"'}
 BOUNDS: Final = ErrorBounds(
     violations_bytes_max=32 * 1024, part_bytes_max=2000, message_bytes_max=8000, escaped_bytes=1
 )
@@ -86,7 +87,7 @@ class Problem:
             violations=BOUNDS.violations(error) if isinstance(error, InvalidArgument) else None,
             metadata=error.metadata,
             retry_seconds=error.retry_seconds if isinstance(error, Overloaded | Unavailable) else None,
-            headers={"WWW-Authenticate": 'Bearer realm="webhook-grpc"'} if code is Code.UNAUTHENTICATED else {},
+            headers=_CHALLENGE if code is Code.UNAUTHENTICATED else {},
         )
 
     @classmethod
@@ -118,9 +119,9 @@ class Problem:
 
     def response(self, request_id: str) -> web.Response:
         """Returns the answer."""
-        headers = {"Cache-Control": "no-store", REQUEST_ID_KEY: request_id, **self.headers}
+        headers = {"Cache-Control": "no-store", header_names.REQUEST_ID: request_id, **self.headers}
         if self.retry_seconds is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(self.retry_seconds)))  # RFC 9110: whole seconds
+            headers[header_names.RETRY_AFTER] = str(max(1, math.ceil(self.retry_seconds)))  # RFC 9110: whole seconds
         body = orjson.dumps(self.document(request_id), option=orjson.OPT_APPEND_NEWLINE)
         return web.Response(status=self.status, body=body, content_type=CONTENT_TYPE, headers=headers)
 

@@ -16,8 +16,9 @@ from typing import Final, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from webhook_grpc.domain.access import Caller
+from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits, leaves_enough
 from webhook_grpc.domain.errors import Overloaded
-from webhook_grpc.domain.limits import Buckets, RateLimits, ShareLimits, leaves_enough
+from webhook_grpc.domain.token_buckets import Buckets
 
 RETRY_SECONDS: Final = 1.0
 REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
@@ -186,11 +187,6 @@ class ComingPlace:
     def __init__(self, of_token: asyncio.Semaphore, of_customer: asyncio.Semaphore | None) -> None:
         self._of_token = of_token
         self._of_customer = of_customer
-
-    @property
-    def is_free(self) -> bool:
-        """Returns whether nobody has to wait."""
-        return not self._of_token.locked() and not (self._of_customer is not None and self._of_customer.locked())
 
     async def __aenter__(self) -> None:
         await self._of_token.acquire()

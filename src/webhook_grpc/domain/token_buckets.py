@@ -1,4 +1,4 @@
-"""Limits: how many at once, and how many a second on average."""
+"""Token buckets: how many a second on average, with a burst."""
 
 from __future__ import annotations
 
@@ -6,39 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final
 
-from .record import record
-
 BUCKETS_MAX: Final = 10_000  # of one kind: of more keys, those that came last
-
-
-@record
-class ShareLimits:
-    """How many calls of one kind may be in progress: in a process, of one token, of one customer (`leaves_enough`)."""
-
-    process_max: int
-    token_max: int
-    customer_max: int
-
-
-def leaves_enough(taken: int, each_max: int, all_taken: int, all_max: int) -> bool:
-    """Returns whether one who has `taken` places may have another one, which `all_taken` counts already.
-
-    Alone one may have `each_max`. The more others have, the fewer: what one has stays in the proportion to what is free
-    that it has then. So with a half for each, nobody has more than are free, and n customers leave a share of 1/(n+1);
-    who has none gets a place as long as there is one.
-    """
-    if not taken or each_max >= all_max:
-        return taken < each_max
-    free = all_max - all_taken
-    return taken < each_max and (taken + 1) * (all_max - each_max) <= each_max * free
-
-
-@record
-class RateLimits:
-    """How many calls, or events, a second: of one token and of one customer. 0: no limit."""
-
-    token_per_second: float
-    customer_per_second: float
 
 
 @dataclass(slots=True)

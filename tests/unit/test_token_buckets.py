@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_grpc.domain.limits import TokenBucket
+from webhook_grpc.domain.token_buckets import TokenBucket
 
 NOW = 1000.0
 
