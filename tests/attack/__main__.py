@@ -22,6 +22,7 @@ import grpc
 from tests.support.authority import Authority, MountedSecret
 
 from .floods import FLOODS, HELD, zero_window
+from .frames import FRAMES
 from .handshakes import HANDSHAKES
 from .inputs import INPUTS, Attack, Broken
 from .others import Felt, Others
@@ -33,7 +34,7 @@ CALLS_IN_PEACE: Final = 200
 CALLS_FELT: Final = 100  # by others while an attack goes on
 CALLS_FELT_MIN: Final = 8
 QUICK: Final = 0.05
-PLAIN: Final[dict[str, Attack]] = {attack.__name__: attack for attack in (*FLOODS, *REQUESTS, *INPUTS)}
+PLAIN: Final[dict[str, Attack]] = {attack.__name__: attack for attack in (*FLOODS, *FRAMES, *REQUESTS, *INPUTS)}
 ENCRYPTED: Final[dict[str, Attack]] = {attack.__name__: attack for attack in HANDSHAKES}
 ATTACKS: Final = PLAIN | ENCRYPTED
 

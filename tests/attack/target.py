@@ -31,7 +31,7 @@ PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _WINDOW_BITS: Final = 4  # SETTINGS_INITIAL_WINDOW_SIZE
 NO_WINDOW: Final = struct.pack(">HI", _WINDOW_BITS, 0)  # the settings of who takes no byte of an answer
 
-HEADERS, RESET, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, DATA = 1, 3, 4, 6, 8, 9, 0
+HEADERS, PRIORITY, RESET, SETTINGS, PING, WINDOW_UPDATE, CONTINUATION, DATA = 1, 2, 3, 4, 6, 8, 9, 0
 
 
 def tokens() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from itertools import pairwise
 from types import SimpleNamespace
@@ -435,6 +436,16 @@ async def test_a_header_list_that_grows_as_it_is_read_ends_the_connection(client
     client.send(frame(Kind.HEADERS, HEADERS, 1, large))
     client.send(frame(Kind.HEADERS, HEADERS, 3, b"\xbe" * 100))  # the newest field of the table, a hundred times
     assert client.ended_with() is Reason.COMPRESSION_ERROR
+
+
+async def test_a_number_in_a_header_block_has_an_end(client: Client) -> None:
+    """It took hpack a time that grew with the square of its length."""
+    frames_of_it = [frame(Kind.CONTINUATION, 0, 1, b"\xff" * 10_000)] * (BLOCK_BYTES_MAX // 10_000 - 1)
+    client.send(frame(Kind.HEADERS, 0, 1, b"\x00\x7f") + b"".join(frames_of_it))
+    began = time.process_time()
+    client.send(frame(Kind.CONTINUATION, HEADERS, 1))
+    assert client.ended_with() is Reason.COMPRESSION_ERROR
+    assert time.process_time() - began < 0.1
 
 
 async def test_the_same_block_means_something_else_when_the_table_has_changed(client: Client) -> None:
