@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psycopg
 import pytest
@@ -17,6 +17,7 @@ from tests.support.store import new_event, new_webhook, options, pending, publis
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.model import Published
 from webhook_grpc.domain.progress import Work
+from webhook_grpc.store import db
 from webhook_grpc.store.connection import failures, liveness
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import Database, DatabaseOptions, LoopConnection, TooFewConnections
@@ -83,6 +84,30 @@ async def until_cut(loop: LoopConnection) -> None:
     async with slowness.timeout(10):
         while liveness.is_alive(kept):
             await asyncio.sleep(0)
+
+
+async def test_a_call_that_waits_through_an_outage_is_answered_when_the_server_is_back(
+    database: Database, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though no other call comes meanwhile, for which the pool would try again."""
+    monkeypatch.setattr(db, "_POOL_RETRY_SECONDS", 0.001)
+    pool = database._pool  # pyright: ignore[reportPrivateUsage]
+    connect, is_away, tried = pool._connect, True, asyncio.Semaphore(0)  # pyright: ignore[reportPrivateUsage]
+
+    async def connecting(*arguments: Any) -> Any:
+        tried.release()
+        if is_away:
+            raise psycopg.OperationalError("Connection refused")
+        return await connect(*arguments)
+
+    monkeypatch.setattr(pool, "_connect", connecting)
+    postgres.rows(TERMINATE)
+    call = asyncio.create_task(database.rows("SELECT 1"))
+    async with slowness.timeout(20):
+        for _ in range(20):  # more than the pool makes for one call
+            await tried.acquire()
+    is_away = False
+    assert await call == [(1,)]
 
 
 async def test_a_connection_that_a_proxy_cut_while_it_was_idle_is_replaced(

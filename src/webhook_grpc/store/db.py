@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 Params = Mapping[str, object] | Sequence[object] | None
 
 _TRIES_MAX: Final = 3
+_POOL_RETRY_SECONDS: Final = 0.2
 # Errors that the values cause: class 22 (data), class 23 (integrity), class 54 (beyond a limit of Postgres).
 _INPUT_SQLSTATE_CLASSES: Final = ("22", "23", "54")
 _STATEMENT_SQLSTATE_CLASS: Final = "42"  # this statement may not be run, or its tables are not there
@@ -166,6 +167,7 @@ class Database:
         self._calls = options.progress.work("calls", Service.WEBHOOKS)
         self._some_calls = options.progress.work("some calls")
         self._abandoned = Abandoned()
+        self._retrying: asyncio.Task[None] | None = None
         self._pool: AsyncConnectionPool[AsyncConnection[Row]] = AsyncConnectionPool(
             options.conninfo,
             kwargs=session.connection_arguments("pool", options.pooling),
@@ -176,6 +178,7 @@ class Database:
             max_waiting=options.pool_waiting_max,
             check=liveness.check,  # without it a restart leaves dead connections in the pool
             reconnect_timeout=0,
+            reconnect_failed=self._connecting_failed,
             name="webhook-grpc",
             open=False,
         )
@@ -198,6 +201,8 @@ class Database:
         """Closes the pool and every LoopConnection."""
         await asyncio.gather(*(loop.close() for loop in self.options.loops))
         await self._abandoned.ended()
+        if self._retrying is not None:
+            self._retrying.cancel()
         await self._pool.close(timeout=5)
 
     @contextlib.asynccontextmanager
@@ -258,6 +263,17 @@ class Database:
             if error.sqlstate in failures.REFUSED_BY_SESSION:
                 await connection.close()  # the pool then makes another
             raise
+
+    async def _connecting_failed(self, _: object) -> None:
+        """Has the pool try again, for the calls that wait: by itself it does when another one comes, or never."""
+        if self._retrying is None or self._retrying.done():
+            self._retrying = asyncio.create_task(self._retry(), name="retry of the pool")
+
+    async def _retry(self) -> None:
+        await asyncio.sleep(_POOL_RETRY_SECONDS)
+        while self._pool.get_stats()["requests_waiting"]:  # so none is idle, which it would take for a round trip
+            await self._pool.check()
+            await asyncio.sleep(_POOL_RETRY_SECONDS)
 
     async def _compare_limits(self) -> None:
         with translated_errors(self.options.errors):
