@@ -36,15 +36,16 @@ def test_the_target_can_be_dialled(address: str, target: str) -> None:
 @pytest.mark.parametrize(
     ("address", "port", "shown"),
     [
-        ("127.0.0.1:0", 8080, "http://127.0.0.1:8080 (for browsers, too)"),
-        ("0.0.0.0:0", 8080, "http://127.0.0.1:8080 (for browsers, too)"),
-        ("[::1]:0", 8080, "http://[::1]:8080 (for browsers, too)"),
+        ("127.0.0.1:0", 8080, "http://127.0.0.1:8080"),
+        ("0.0.0.0:0", 8080, "http://127.0.0.1:8080"),
+        ("[::1]:0", 8080, "http://[::1]:8080"),
         ("127.0.0.1:8080", None, "none"),
     ],
 )
 def test_the_address_of_http_can_be_clicked(address: str, port: int | None, shown: str) -> None:
     text = banner(Settings.model_construct(http_address=address), Ports(50051, port), "a database", Programs("grpcurl"))
-    assert f"\nHTTP: {shown}\n" in text
+    assert f"\nHTTP: {shown}\n" in text, "the last word of its line, as programs read it"
+    assert (f"A browser at {shown}/ shows" in text) is (port is not None)
 
 
 def test_with_tokens_each_command_sends_one() -> None:
@@ -58,7 +59,7 @@ def test_with_tls_no_command_speaks_plain_text() -> None:
     settings = Settings.model_construct(tls_certificate_file=Path("tls.crt"), grpc_client_ca_file=Path("ca.crt"))
     text = banner(settings, Ports(50051, 8080), "a database", Programs("grpcurl"))
     assert "-plaintext" not in text
-    assert "HTTP: https://127.0.0.1:8080 (" in text
+    assert "HTTP: https://127.0.0.1:8080\n" in text
     assert "-cacert FILE" in text
     assert "-cert FILE and -key FILE" in text
 

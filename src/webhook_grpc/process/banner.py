@@ -69,8 +69,10 @@ def banner(settings: Settings, ports: Ports, database: str, programs: Programs, 
     http_host = settings.http_address.rpartition(":")[0]
     target = f"{_dialled(host)}:{ports.grpc}"
     scheme = "https" if settings.has_tls else "http"
-    http = f"{scheme}://{_dialled(http_host)}:{ports.http} (for browsers, too)" if ports.http is not None else "none"
+    http = f"{scheme}://{_dialled(http_host)}:{ports.http}" if ports.http is not None else "none"
     notes = [f"Replace {URL} by the address of a receiver of yours."]
+    if ports.http is not None:
+        notes.insert(0, f"A browser at {http}/ shows live what happens.")
     if processes > 1:
         notes.append(f"{processes} processes share these addresses.")
     of_calls, lines = _with_grpcurl(settings, programs.grpcurl, target)
