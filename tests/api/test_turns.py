@@ -29,7 +29,7 @@ async def test_a_published_event_waits_for_few_turns_of_the_loop(
     await receiver.wait_for(1, "/turns")  # on a connection that is kept
     turns = LoopTurns(monkeypatch)
 
-    def is_publish(_: Any, statement: str, __: Any) -> bool:
+    def is_publish(_: Any, statement: str, __: Any, **___: Any) -> bool:
         return statement == PUBLISH
 
     def is_call(_: Any, method: Any, __: Any) -> bool:

@@ -79,7 +79,7 @@ class Simulation:
         async def connect(*_: object, **__: object) -> Any:
             return await world.connect()
 
-        async def run(connection: Any, statement: str, params: Any) -> Any:
+        async def run(connection: Any, statement: str, params: Any, **_: Any) -> Any:
             return await world.run(connection, statement, params)
 
         async def send(_: object, request: Request) -> AttemptResult:

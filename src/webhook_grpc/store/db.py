@@ -31,6 +31,7 @@ from webhook_grpc.domain.record import record
 from webhook_grpc.domain.tally import DatabaseErrors
 from webhook_grpc.store.connection import failures, liveness, session
 from webhook_grpc.store.connection.abandoning import Abandoned
+from webhook_grpc.store.connection.direct import DirectStatements
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.connection.plans import Plans
 from webhook_grpc.store.connection.session import (
@@ -316,6 +317,7 @@ class LoopConnection:
         self.opened_count = 0
         self._on_opened: Callable[[AsyncConnection[Row]], Awaitable[None]] | None = None
         self._plans = Plans()  # of the connection that was made last; another one never runs a statement of rows()
+        self._direct = DirectStatements()  # of the same connection
         self._lock = asyncio.Lock()
         self._abandoned = Abandoned()
         options.loops.append(self)
@@ -391,7 +393,8 @@ class LoopConnection:
         """Runs a statement on a connection that no other statement has; keeps the connection only if it is sound."""
         try:
             await self._choose_plan(connection, keeps_plan=keeps_plan)
-            rows = await run(connection, statement, params)
+            may_prepare = keeps_plan and self._options.pooling is not Pooling.TRANSACTION
+            rows = await run(connection, statement, params, direct=self._direct if may_prepare else None)
         except BaseException as error:
             if isinstance(error, psycopg.Error) and is_refusal(error):
                 await self._give_back(connection)
@@ -426,6 +429,7 @@ class LoopConnection:
                 await connection.close()
                 raise
         self._plans = Plans()
+        self._direct = DirectStatements()
         log.debug("connected", connection=self._name)
         return connection
 
@@ -453,8 +457,21 @@ class KeptPlans:
         return await self._connection.rows(statement, params, keeps_plan=True)
 
 
-async def run(connection: AsyncConnection[Row], statement: LiteralString, params: Params) -> list[Row]:
-    """Runs one statement on a connection and returns its rows, none if it gives none."""
+async def run(
+    connection: AsyncConnection[Row],
+    statement: LiteralString,
+    params: Params,
+    *,
+    direct: DirectStatements | None = None,
+) -> list[Row]:
+    """Runs one statement on a connection and returns its rows, none if it gives none.
+
+    `direct` runs it, if it is given and the parameters are of its kinds; else a cursor does.
+    """
+    if direct is not None and isinstance(params, Mapping):
+        rows = await direct.run(connection, statement, params)
+        if rows is not None:
+            return rows
     cursor = await connection.execute(statement, params)
     has_rows = cursor.pgresult is not None and cursor.pgresult.nfields > 0  # `description` takes 20 times as long
     return await cursor.fetchall() if has_rows else []
