@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Sequence
 
 import pytest
@@ -89,21 +90,32 @@ async def test_a_crowd_that_calls_again_soon_shares_the_next_statement(
     assert flushes.batches == [[0, 1, 2, 3], [10, 11, 12, 13]]
 
 
-@pytest.mark.parametrize(("callers", "turns_max"), [(3, 0), (4, 3)])
-async def test_who_waits_behind_others_waits_for_no_turns_that_bring_nobody_behind_a_crowd_for_few(
-    group: GroupCommit[int, str], flushes: Flushes, callers: int, turns_max: int
+@pytest.mark.parametrize(
+    ("callers", "turn_seconds", "turns_left"),  # after the one in which the callers go on
+    [(3, 0.0, 0), (4, 0.0, group_commit._GATHERING_TURNS_MAX - 1), (4, 0.01, 0)],  # pyright: ignore[reportPrivateUsage]
+)
+async def test_turns_are_left_to_a_crowd_but_not_if_others_fill_them(
+    group: GroupCommit[int, str],
+    flushes: Flushes,
+    monkeypatch: pytest.MonkeyPatch,
+    callers: int,
+    turn_seconds: float,
+    turns_left: int,
 ) -> None:
+    clock = itertools.count()
+    monkeypatch.setattr(group_commit.time, "thread_time", lambda: next(clock) * turn_seconds)
     others = [asyncio.create_task(group.submit([number])) for number in range(callers)]
     await flushes.started.wait()
     behind = asyncio.create_task(group.submit([5]))
     await asyncio.sleep(0)
     flushes.gate.set()
-    await asyncio.gather(*others)
+    while not others[0].done():
+        await asyncio.sleep(0)
     turns = 0
     while len(flushes.batches) < 2:
         await asyncio.sleep(0)
         turns += 1
-    assert turns <= turns_max, "of the six in which a crowd may come together"
+    assert turns == turns_left
     await behind
 
 

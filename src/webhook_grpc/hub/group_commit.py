@@ -38,9 +38,9 @@ _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is 
 _DESERTED_SECONDS: Final = 0.5
 # Turns of the event loop between two statements, if a crowd of callers shared the first one. They have their answers by
 # then; without these turns statements are smaller, and each costs Postgres and the loop as much as several events.
-# Fewer, if some bring nobody: then it is others who fill the loop, and whoever waits would wait for six of their turns.
+# Fewer, if the loop's thread works so long for each call that comes: then others fill the turns, and they are long.
 _GATHERING_TURNS_MAX: Final = 6
-_EMPTY_TURNS_MAX: Final = 3  # an answer is written in one, its caller comes again in the next ones
+_CALL_CPU_SECONDS_MAX: Final = 0.002
 _CROWD_MIN: Final = 4  # callers
 
 
@@ -175,13 +175,12 @@ class GroupCommit(Generic[Item, Answer]):
 
     async def _gather(self) -> None:
         """Lets a crowd come together: whoever comes in the next turns of the loop shares a statement."""
-        came_count, empty_count = self._came_count, 0
+        before_count, began_at = self._came_count, time.thread_time()
         for _ in range(_GATHERING_TURNS_MAX):
             await asyncio.sleep(0)
-            empty_count = empty_count + 1 if self._came_count == came_count else 0
-            if empty_count == _EMPTY_TURNS_MAX:
+            calls = self._came_count - before_count
+            if time.thread_time() - began_at > (calls + 1) * _CALL_CPU_SECONDS_MAX:
                 break
-            came_count = self._came_count
 
     def _take(self) -> list[_Waiting[Item, Answer]]:
         """Takes the next calls, one of each key in turn, as many as fit one statement."""
