@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_docs import blocks, run
+from tests.support.distribution import missing
 from webhook_grpc.domain.signing import SigningKey, signature_headers
 
 SECRET, FREE_TEXT, OTHER = (
@@ -138,7 +139,9 @@ LANGUAGES: dict[str, Callable[[str, Path], list[str | Path]]] = {
 async def test_the_program_tells_genuine_from_forged_and_from_old(name: str, tmp_path: Path) -> None:
     command = LANGUAGES[name](blocks("docs/receiving.md", name), tmp_path)
     if shutil.which(str(command[0])) is None:
-        pytest.skip(f"{command[0]} is not installed")
+        if name in {"gostandard", "java"}:  # a toolchain that nobody installs for a test
+            pytest.skip(f"{command[0]} is not installed")
+        missing(str(command[0]), ".ci/packages")
     requests = judged()
     given = [
         part
