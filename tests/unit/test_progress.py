@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from webhook_grpc.domain.progress import DATABASE, Cause, News, Progress, Service, Work
+from webhook_grpc.domain.progress import DATABASE, UNTRIED_SECONDS_MIN, Cause, News, Progress, Service, Work
 from webhook_grpc.engine.health import monitor
 
 LOCKED = Cause("canceling statement due to lock timeout", "55P03")
@@ -138,6 +138,26 @@ def test_the_log_says_once_what_fails_and_why_and_once_that_it_works_again() -> 
     assert (news.message, news.cause) == ("the database answers again", None)
     assert news.seconds == pytest.approx(21, abs=1)
     assert clock.run(60) == []
+
+
+def test_work_that_nobody_tries_any_more_gets_a_line_that_closes_and_claims_nothing() -> None:
+    clock = Clock()
+    work = clock.work()
+    failing(clock, work, 20)
+    assert clock.run(UNTRIED_SECONDS_MIN - 2) == [], "some wait a minute before the next try"
+    [news] = clock.run(4)
+    assert (news.message, news.work, news.cause) == ("what failed is no longer tried", "settle results", None)
+    assert news.seconds == pytest.approx(20, abs=2), "for how long it was seen to fail"
+    work.succeed()
+    assert clock.run(60) == [], "each line of a failure is closed once"
+    assert messages(failing(clock, work, 1)) == ["the database fails"]
+
+
+def test_a_try_that_hangs_is_no_work_that_nobody_tries() -> None:
+    clock = Clock()
+    work = clock.work()
+    work.begin()
+    assert messages(clock.run(2 * UNTRIED_SECONDS_MIN)) == ["the database fails"]
 
 
 def test_another_cause_in_the_same_spell_is_said_too_and_each_once() -> None:

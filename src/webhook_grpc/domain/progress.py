@@ -17,6 +17,9 @@ _STEP_SECONDS_MAX: Final = 1.0  # what one look counts for at most: what lies be
 # After so long without a try nobody knows whether it would still fail. Longer than any loop waits before its next try.
 _TRIES_KEPT_SECONDS_MIN: Final = 30.0
 _BOUNDS_KEPT: Final = 3
+# After so long without a try the log says that nobody tries any more. Longer than housekeeping waits after a failure.
+UNTRIED_SECONDS_MIN: Final = 300.0
+UNTRIED: Final = "what failed is no longer tried"
 # A spell has ended when nothing has failed for so long; twice as long after each that follows within a minute.
 _QUIET_SECONDS_MIN: Final = 1.0
 _QUIET_SECONDS_MAX: Final = 60.0
@@ -71,16 +74,19 @@ HOUSEKEEPING: Final = Words("housekeeping fails", "housekeeping works again")
 
 @record
 class News:
-    """Something that the log has to say: that work fails, and why, or that it succeeds again."""
+    """Something that the log has to say: that work fails, and why, or that this is over."""
 
     work: str
     words: Words
-    cause: Cause | None  # None: it succeeds again
+    cause: Cause | None  # None: it is over
     seconds: float  # since its last success; at the end: for how long it failed
+    is_untried: bool = False  # it is over because nobody tries any more: whether it would succeed is not known
 
     @property
     def message(self) -> str:
         """The message of the line."""
+        if self.is_untried:
+            return UNTRIED
         return self.words.recovers if self.cause is None else self.words.fails
 
 
@@ -170,9 +176,18 @@ class Work:
             self._failed(NO_ANSWER)
         if self.cause is not None and self._spell.is_fresh and (self._is_said_at_once or self.is_stalled):
             return self._spell.say(self.name, self.cause, now, now - self._succeeded_at)
-        if self._failing_since is None and now - self._failed_at >= self._spell.quiet_seconds:
-            return self._spell.end(self.name, now)
-        return None
+        if self._failing_since is None:
+            return self._spell.end(self.name, now) if now - self._failed_at >= self._spell.quiet_seconds else None
+        return self._spell.end(self.name, self._failed_at, is_untried=True) if self._is_untried else None
+
+    @property
+    def _is_untried(self) -> bool:
+        """Whether nobody has tried for so long that its line in the log has to be closed.
+
+        Its shards are another process's by now, say, or nobody publishes any more.
+        """
+        bound = max(UNTRIED_SECONDS_MIN, self._tries_kept_seconds)
+        return self._begun_at is None and self._time.now - self._failed_at >= bound
 
     def _failed(self, cause: Cause) -> None:
         now = self._time.now
@@ -203,14 +218,14 @@ class _Spell:
         self._said.add(cause.key)
         return News(name, self._words, cause, seconds)
 
-    def end(self, name: str, now: float) -> News | None:
-        """Says that it is over, if its beginning was said."""
+    def end(self, name: str, now: float, *, is_untried: bool = False) -> News | None:
+        """Says that it is over, if its beginning was said. Each line of a failure has one that closes it."""
         self.is_fresh = False
         if self._began_at is None:
             return None
         seconds, self._began_at, self._ended_at = now - self._began_at, None, now
         self._said.clear()
-        return News(name, self._words, None, seconds)
+        return News(name, self._words, None, seconds, is_untried)
 
     def _begin(self, now: float) -> None:
         is_again = now - self._ended_at < _QUIET_SECONDS_MAX

@@ -77,7 +77,7 @@ def _words(work: Work) -> str:
 
 
 def _say(said: Iterable[News]) -> None:
-    """Logs one line for all work that fails for the same cause, or succeeds again. A failure is a warning."""
+    """Logs one line for all work that fails for the same cause, or fails no longer. A failure is a warning."""
     alike: dict[tuple[str, str], list[News]] = {}
     for news in said:
         alike.setdefault((news.message, news.cause.line if news.cause else ""), []).append(news)

@@ -1,1 +1,5 @@
-"""HTTP/2 as the gRPC door needs it: frames, header blocks, windows, streams. Knows nothing of gRPC."""
+"""HTTP/2 as the gRPC door needs it: frames, header blocks, streams, connections. Knows nothing of gRPC.
+
+What comes: incoming.py cuts bytes into frames, reading.py bounds the time for them, streams.py takes them in. What is
+sent: sending.py. What a client may cost: budgets.py in frames, bounds.py in streams and bytes, lifetime.py in time.
+"""
