@@ -41,7 +41,7 @@ from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.lane import Lane, Turn
 from webhook_grpc.engine.queue.lanes import Lanes
 from webhook_grpc.engine.queue.reading import Reading
-from webhook_grpc.engine.settler import SettleLimits, Settler
+from webhook_grpc.engine.settler import SettleLimits, SettleListeners, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.outbox import settlement
@@ -437,7 +437,8 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
     connection = LoopConnection(replace(options(""), progress=progress), "settle")
     lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled()
     nobody: Any = None
-    settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0), Random(), nobody, nobody, nobody)
+    heard = SettleListeners(nobody, nobody)
+    settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0), Random(), heard, nobody)
     unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))
     running = asyncio.create_task(settler.run())
     async with slowness.timeout(20):

@@ -20,7 +20,7 @@ from webhook_grpc.domain.model import DeliveryStatus, PendingDelivery
 from webhook_grpc.domain.settlement import Settlement
 from webhook_grpc.engine import settler
 from webhook_grpc.engine.queue.lane import Turn
-from webhook_grpc.engine.settler import SettleLimits, Settler
+from webhook_grpc.engine.settler import SettleLimits, SettleListeners, Settler
 from webhook_grpc.engine.unsettled import EndedTurn, Unsettled
 from webhook_grpc.store.connection.failures import StoreRefusal
 from webhook_grpc.store.db import LoopConnection
@@ -102,7 +102,13 @@ async def unsettled(desk: Desk) -> AsyncIterator[Unsettled]:
     nobody: Any = None
     connection = LoopConnection(options(""), "settle")
     settler = Settler(
-        connection, ownership, unsettled, SettleLimits(BATCH_MAX, 0.0), Random(1), listener, commands, nobody
+        connection,
+        ownership,
+        unsettled,
+        SettleLimits(BATCH_MAX, 0.0),
+        Random(1),
+        SettleListeners(listener, commands),
+        nobody,
     )
     running = asyncio.create_task(settler.run())
     yield unsettled

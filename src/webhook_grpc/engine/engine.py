@@ -52,7 +52,7 @@ from .ownership import Ownership
 from .poison import PoisonGuard
 from .request_signer import RequestSigner
 from .settled_turns import SettledTurns
-from .settler import SettleLimits, Settler
+from .settler import SettleLimits, SettleListeners, Settler
 from .shards import Shards
 from .unsettled import Unsettled
 
@@ -186,8 +186,10 @@ class Engine:
             self._unsettled,
             SettleLimits(settings.settle_batch_max, settings.settle_wait_seconds),
             random,
-            SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
-            listeners.ExecutedCommands(self.commands, self.intake, self._poison, self.due_hints, hints, self.tally),
+            SettleListeners(
+                SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
+                listeners.ExecutedCommands(self.commands, self.intake, self._poison, self.due_hints, hints, self.tally),
+            ),
             lambda: ensure_partitions(database),
         )
         self.ownership.guard(connections.settle)

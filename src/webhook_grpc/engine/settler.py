@@ -72,6 +72,14 @@ class CommandListener(Protocol):
         ...
 
 
+@record
+class SettleListeners:
+    """Who hears of what was written."""
+
+    results: ResultListener
+    commands: CommandListener
+
+
 class Statement(Protocol[AnyChange]):
     """The statement that writes changes of one kind, and those who hear of its answers."""
 
@@ -98,8 +106,7 @@ class Settler:
         unsettled: Unsettled,
         limits: SettleLimits,
         random: Random,
-        results: ResultListener,
-        commands: CommandListener,
+        listeners: SettleListeners,
         make_partitions: Callable[[], Awaitable[object]],
     ) -> None:
         """`make_partitions` makes the partitions of the days around now. Raises Unavailable."""
@@ -109,8 +116,8 @@ class Settler:
         self._limits = limits
         self._random = random
         self._make_partitions = make_partitions
-        self._settle = _Settle(connection, ownership, results)
-        self._execute = _Execute(connection, ownership, commands)
+        self._settle = _Settle(connection, ownership, listeners.results)
+        self._execute = _Execute(connection, ownership, listeners.commands)
 
     async def run(self) -> None:
         """Writes until it is cancelled."""
