@@ -104,11 +104,11 @@ async def unsettled(desk: Desk) -> AsyncIterator[Unsettled]:
 
 @contextlib.asynccontextmanager
 async def running(desk: Desk, limits: SettleLimits, *, is_watched: bool = False) -> AsyncGenerator[Unsettled]:
-    unsettled, listener = Unsettled(), desk
+    unsettled, listener = Unsettled(lambda: is_watched), desk
     commands: Any = SimpleNamespace(executed=desk.executed, dropped=desk.drop)
     ownership: Any = desk
     connection = LoopConnection(options(""), "settle")
-    settler = Settler(connection, ownership, unsettled, limits, Random(1), listener, commands, lambda: is_watched)
+    settler = Settler(connection, ownership, unsettled, limits, Random(1), listener, commands)
     task = asyncio.create_task(settler.run())
     yield unsettled
     task.cancel()

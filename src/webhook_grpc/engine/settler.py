@@ -9,7 +9,7 @@ written again, at a new epoch, and what had been committed is not changed a seco
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 from typing import Final, Protocol
@@ -103,15 +103,12 @@ class Settler:
         random: Random,
         results: ResultListener,
         commands: CommandListener,
-        is_watched: Callable[[], bool],
     ) -> None:
-        """`is_watched` returns whether somebody waits for what is written to the log."""
         self._settling = connection.progress.work("settle results", Service.DELIVERY)
         self._ownership = ownership
         self._unsettled = unsettled
         self._limits = limits
         self._random = random
-        self._is_watched = is_watched
         self._settle = _Settle(connection, ownership, results)
         self._execute = _Execute(connection, ownership, commands)
 
@@ -130,7 +127,9 @@ class Settler:
     async def _gather(self) -> None:
         """Waits for others to share the statement."""
         await asyncio.sleep(self._limits.wait_seconds)
-        more_seconds = 0.0 if self._is_watched() else self._limits.wait_seconds_max - self._limits.wait_seconds
+        more_seconds = (
+            0.0 if self._unsettled.is_watched() else self._limits.wait_seconds_max - self._limits.wait_seconds
+        )
         await self._unsettled.pressed(max(0.0, more_seconds))
 
     async def _write_some(self, queue: FencedQueue[AnyChange], statement: Statement[AnyChange]) -> None:
