@@ -435,9 +435,9 @@ async def test_what_only_gets_ready_to_settle_again_and_again_stands_still(monke
     shards = SimpleNamespace(owned={make_delivery().shard: None}, worker=new_worker())
     owner: Any = SimpleNamespace(shards=shards, readopt=succeed)
     connection = LoopConnection(replace(options(""), progress=progress), "settle")
-    lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled()
+    lane, delivery, unsettled = Lane(1, 1, 1, Reading(1, 1, 0.0)), make_delivery(), Unsettled(bool)
     nobody: Any = None
-    listeners = SettleListeners(nobody, nobody, bool)
+    listeners = SettleListeners(nobody, nobody)
     settler = Settler(connection, owner, unsettled, SettleLimits(10, 0.0, 0.0), Random(), listeners, nobody)
     unsettled.results.add(EndedTurn(Turn(lane, delivery, host=None), succeeded(delivery)))
     running = asyncio.create_task(settler.run())

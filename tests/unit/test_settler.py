@@ -104,12 +104,12 @@ async def unsettled(desk: Desk) -> AsyncIterator[Unsettled]:
 
 @contextlib.asynccontextmanager
 async def running(desk: Desk, limits: SettleLimits, *, is_watched: bool = False) -> AsyncGenerator[Unsettled]:
-    unsettled, listener = Unsettled(), desk
+    unsettled, listener = Unsettled(lambda: is_watched), desk
     commands: Any = SimpleNamespace(executed=desk.executed, dropped=desk.drop)
     ownership: Any = desk
     nobody: Any = None
     connection = LoopConnection(options(""), "settle")
-    listeners = SettleListeners(listener, commands, lambda: is_watched)
+    listeners = SettleListeners(listener, commands)
     settler = Settler(connection, ownership, unsettled, limits, Random(1), listeners, nobody)
     task = asyncio.create_task(settler.run())
     yield unsettled

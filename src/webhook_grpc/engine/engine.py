@@ -88,7 +88,7 @@ class Engine:
         self._clock = clock
         self._background = connections.background
         self.tally = AttemptTally(clock)
-        self._unsettled = Unsettled()
+        self._unsettled = Unsettled(is_watched)
         self._poison = PoisonGuard(connections.health, shards, self._unsettled.results)
         self.lanes = Lanes(
             _lane_limits(settings),
@@ -169,7 +169,6 @@ class Engine:
             SettleListeners(
                 SettledTurns(self.lanes, stale_rows, self._poison, self.due_hints, self.dispatcher, hints, self.tally),
                 listeners.ExecutedCommands(self.commands, self.intake, self._poison, self.due_hints, hints, self.tally),
-                is_watched,
             ),
             lambda: ensure_partitions(database),
         )

@@ -78,11 +78,10 @@ class CommandListener(Protocol):
 
 @record
 class SettleListeners:
-    """Who hears of what is written; `is_watched` returns whether somebody waits for what is written to the log."""
+    """Who hears of what was written."""
 
     results: ResultListener
     commands: CommandListener
-    is_watched: Callable[[], bool]
 
 
 class Statement(Protocol[AnyChange]):
@@ -121,7 +120,6 @@ class Settler:
         self._limits = limits
         self._random = random
         self._make_partitions = make_partitions
-        self._is_watched = listeners.is_watched
         self._settle = _Settle(connection, ownership, listeners.results)
         self._execute = _Execute(connection, ownership, listeners.commands)
 
@@ -140,7 +138,9 @@ class Settler:
     async def _gather(self) -> None:
         """Waits for others to share the statement."""
         await asyncio.sleep(self._limits.wait_seconds)
-        more_seconds = 0.0 if self._is_watched() else self._limits.wait_seconds_max - self._limits.wait_seconds
+        more_seconds = (
+            0.0 if self._unsettled.is_watched() else self._limits.wait_seconds_max - self._limits.wait_seconds
+        )
         await self._unsettled.pressed(max(0.0, more_seconds))
 
     async def _write_some(self, queue: FencedQueue[AnyChange], statement: Statement[AnyChange]) -> None:

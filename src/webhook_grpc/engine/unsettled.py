@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Generic, Protocol, TypeVar
 
 from webhook_grpc.domain.command import Command
@@ -91,7 +92,9 @@ class FencedQueue(Generic[AnyChange]):
 class Unsettled:
     """The two queues of the settler."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_watched: Callable[[], bool]) -> None:
+        """`is_watched` returns whether somebody waits for what is written to the log."""
+        self.is_watched = is_watched
         self.arrived = asyncio.Event()
         self._pressing = asyncio.Event()  # what is queued has to be written: others would wait for it
         self.results = FencedQueue[EndedTurn](self.arrived, self._pressing)
