@@ -9,8 +9,8 @@ from pygments.lexers.special import TextLexer
 _LISTS: Final[dict[str, list[str]]] = {
     "For callers and receivers": ["receiving", "tasks", "clients", "http", "sql", "cli", "page", "delivery", "errors"],
     "For operators": [
-        "operations", "proxies", "backup", "growth", "settings", "runbook", "metrics", "security", "reliability", "performance",
-        "/deploy/helm/webhook-grpc/README",
+        "operations", "proxies", "backup", "growth", "settings", "runbook", "metrics", "security", "reliability",
+        "performance", "/deploy/helm/webhook-grpc/README",
     ],
     "For those who change it": [
         "architecture", "/CONTRIBUTING", "/tests/README", "/CHANGELOG", "/SECURITY", "decisions/*",

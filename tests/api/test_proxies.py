@@ -30,7 +30,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 OF_DEBIAN: Final = ("nginx", "haproxy")
 PROXIES: Final = (*OF_DEBIAN, "envoy", "caddy")
 CROWD: Final = 200
-NGINX: Final = "daemon off; pid {0}/pid; error_log stderr; events {{ }} http {{ access_log off; {1}\n}}"
+NGINX: Final = (
+    "daemon off; master_process off; pid {0}/pid; error_log stderr; events {{ }} http {{ access_log off; {1}\n}}"
+)
 
 
 def configured(proxy: str, folder: Path, service: Service, authority: Authority, port: int) -> list[str]:
