@@ -19,16 +19,17 @@ from tests.e2e.test_docs import blocks
 from tests.support import slowness
 from tests.support.authority import Authority
 from tests.support.distribution import need
+from tests.support.full import in_full
 from tests.support.ports import free_port
 from tests.support.service import CUSTOMER, Service, ServiceFactory
 from webhook_grpc.domain.envelope import DATA_BYTES_MAX
 from webhook_grpc.server.grpc import listening
-from webhook_grpc.server.grpc.http2 import connection
+from webhook_grpc.server.grpc.http2 import lifetime
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 OF_DEBIAN: Final = ("nginx", "haproxy")
-PROXIES: Final = (*OF_DEBIAN, "envoy", "caddy")
+PROXIES: Final = in_full((*OF_DEBIAN, "envoy", "caddy"), short=OF_DEBIAN)
 CROWD: Final = 200
 NGINX: Final = (
     "daemon off; master_process off; pid {0}/pid; error_log stderr; events {{ }} http {{ access_log off; {1}\n}}"
@@ -129,7 +130,7 @@ async def test_a_watch_through_a_proxy_whose_connection_is_too_old_ends_with_una
 ) -> None:
     """INTERNAL or UNKNOWN, which proxies make of a stream that breaks off, is for no client a reason to come again."""
     monkeypatch.setattr(listening, "AGE_SECONDS_MAX", 0.0)
-    monkeypatch.setattr(connection, "AGE_GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(lifetime, "AGE_GRACE_SECONDS", 0.0)
     service = await services.start()
     async with behind(proxy, service, tmp_path) as stub:
         watch = stub.WatchDeliveries(
