@@ -424,7 +424,8 @@ class Settings(DatabaseSettings):
     calls_rate_per_customer: Annotated[float, Field(ge=0, le=1_000_000)] = 0.0
     """Calls a second that one customer may begin through one process, with whichever token; likewise. 0: no limit."""
     streams_unsent_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
-    """Messages that are on their way to watchers, of all together; half of it for one customer. Further ones wait."""
+    """Messages that are on their way to watchers, of all together; of one customer half, and less as others come.
+    Further ones wait."""
     answers_unread_bytes_max: Annotated[int, Field(ge=1_000_000)] = 64_000_000
     """Answers that the clients of one customer do not read, those to calls that publish apart; further such calls are
     refused with RATE_LIMITED. Over HTTP a client, but a watcher, that takes less than 16 KiB in 10 s is dropped."""

@@ -15,7 +15,7 @@ import trustme
 from tests.support import slowness
 from webhook_grpc.server import accepting
 from webhook_grpc.server.accepting import Accepting, Lost
-from webhook_grpc.server.greetings import RECORDS_MAX, NoGreeting, until_greeted, whole_bytes
+from webhook_grpc.server.client_hello import RECORDS_MAX, NoGreeting, until_greeted, whole_bytes
 
 CROWD = 12
 

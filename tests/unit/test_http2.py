@@ -23,6 +23,7 @@ from webhook_grpc.server.grpc.http2.frames import Kind, Reason, Setting, frame
 from webhook_grpc.server.grpc.http2.header_blocks import BLOCK_BYTES_MAX, written
 from webhook_grpc.server.grpc.http2.reading import Reading
 from webhook_grpc.server.grpc.http2.stream import Stream, StreamEnded
+from webhook_grpc.server.grpc.turning_away import TurningAway
 from webhook_grpc.server.misdirected import LINE_SECONDS_MIN, Misdirected
 
 BOUNDS: Final = Bounds(
@@ -86,8 +87,8 @@ class Client:
             self.streams.append(stream)
             serve(stream)
 
-        misdirected = Misdirected()
-        self.connection = Connection(BOUNDS, self.kept, Reading(), begin, lambda _: None, lambda _: None, misdirected)
+        turn_away = TurningAway().answer
+        self.connection = Connection(BOUNDS, self.kept, Reading(), begin, lambda _: None, lambda _: None, turn_away)
         self.connection.connection_made(cast("Any", self.transport))
         self._encoder = Encoder()
 

@@ -1,1 +1,4 @@
-"""What each call does, whatever the door: messages in, messages out. Knows the store and the hub, and no transport."""
+"""What each call does, whatever the door: messages in, messages out. Knows the store and the hub, and no transport.
+
+methods.py lists the methods: their messages, the permission that each needs, and whether the audit has them.
+"""

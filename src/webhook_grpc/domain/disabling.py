@@ -1,6 +1,6 @@
 """When a webhook is disabled because its receiver has done nothing but fail, and the record of failures behind it.
 
-One answer that disables a webhook at once (410 Gone) is decided in settlement.py. Times are monotonic
+One answer that disables a webhook at once (410 Gone) is decided in retry.py. Times are monotonic
 seconds of the caller's clock.
 """
 

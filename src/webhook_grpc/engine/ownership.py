@@ -26,7 +26,7 @@ from uuid import UUID
 
 import structlog
 
-from webhook_grpc.domain import shares
+from webhook_grpc.domain import shard_release
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import SHARD_COUNT
 from webhook_grpc.domain.progress import LEASE, SHARDS, Cause, Service
@@ -347,7 +347,7 @@ class Ownership:
     def _chosen(self, staying: set[int], count: int, now: float) -> set[int]:
         idle = {shard for shard in staying if self._listener.is_idle(shard)}
         stuck = {shard for shard in staying - idle if self._listener.is_stuck(shard, now)}
-        return shares.to_release(count, idle, staying - idle - stuck, stuck)
+        return shard_release.to_release(count, idle, staying - idle - stuck, stuck)
 
     def _begin_leaving(self, shards: set[int]) -> None:
         self._hurried_until = time.monotonic() + self._lease_seconds / RENEWALS_PER_LEASE

@@ -6,7 +6,8 @@ take the last file descriptor. It would have one context of TLS for ever, too.
 
 A handshake takes the loop for a millisecond or more as soon as the client's greeting has come whole. So a greeting is
 left at the socket until it is whole, and then waits for a turn: one handshake begins in a turn of the loop, addresses
-in turn, and of those that have many one in SPACING. Who greets with a thousand connections holds up only itself.
+in turn, and of those that have many one in SPACING. Those of one address that wait for a turn leave half of the places
+that are free to others, and a client that leaves meanwhile gives its place back.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -24,12 +26,13 @@ import structlog
 from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.hub.turns import LoopTurns
 
-from .greetings import until_greeted
+from .client_hello import NoGreeting, until_greeted, until_lost
 from .misdirected import Misdirected
 
 BACKLOG: Final = 1024  # connections that the system keeps until they are accepted
 HANDSHAKE_SECONDS_MAX: Final = 10.0  # for the greeting, and for what follows its turn
-SPACING: Final = Spacing(turns=4, seconds_max=0.02)  # of handshakes of addresses that have begun others lately
+TURN_SECONDS_MAX: Final = 15.0  # to wait for a turn: clients give up after about 20
+SPACING: Final = Spacing(turns=4, seconds_max=0.005)  # of handshakes of addresses that have begun others lately
 AT_ONCE: Final = 20  # connections that are accepted in one turn of the event loop: others have to be served
 _PLAIN_TEXT: Final = frozenset({"HTTP_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"})  # OpenSSL's words
 _CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
@@ -57,6 +60,7 @@ class Accepting:
         self._connections_max = connections_max
         self._context = context
         self._turns = LoopTurns(SPACING)  # of handshakes
+        self._waiting = Counter[str]()  # for the turns of their handshakes, by address
         self._misdirected = Misdirected()
         self._places = set[object]()  # of the connections, accepted and not lost
         self._beginning = dict[asyncio.Task[None], socket.socket]()
@@ -141,7 +145,17 @@ class Accepting:
         """Returns when the greeting has come whole and it is this connection's turn. Raises OSError."""
         async with asyncio.timeout(HANDSHAKE_SECONDS_MAX):
             await until_greeted(connection)
-        await self._turns.wait(address)
+        waiting = self._waiting[address]
+        if waiting > self._connections_max - len(self._places):
+            raise NoGreeting("too many of its address wait for their handshakes")
+        self._waiting[address] += 1
+        try:
+            async with asyncio.timeout(TURN_SECONDS_MAX):
+                await _first(self._turns.wait(address), until_lost(connection))
+        finally:
+            self._waiting[address] -= 1
+            if not self._waiting[address]:
+                del self._waiting[address]
 
     def _note_begun(self, leave: Lost, task: asyncio.Task[None]) -> None:
         connection = self._beginning.pop(task)
@@ -152,3 +166,16 @@ class Accepting:
             leave()
             connection.close()
             log.error("a connection could not begin", exc_info=error)
+
+
+async def _first(turn: Coroutine[Any, Any, None], lost: Coroutine[Any, Any, None]) -> None:
+    """Returns when it is the turn. Raises NoGreeting if the client has left before."""
+    tasks = [asyncio.ensure_future(one) for one in (turn, lost)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        if tasks[1].done():
+            tasks[1].result()  # raises
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

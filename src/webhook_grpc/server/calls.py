@@ -222,7 +222,7 @@ class Calls:
             seconds = time.monotonic() - started_at
             self._listener.ended(method, exchange.door, code, seconds)
             _log_call(call, code, error.reason if error else "", seconds)
-        if isinstance(error, Unauthenticated):
+        if isinstance(error, Unauthenticated) and not call.caller.has_token:
             await self.strangers.wait(exchange.source_address)
         return error
 

@@ -3,11 +3,12 @@
 A page, a refused call and a probe take as much of the loop as a call does, count for no customer and have no rate. So
 one is given in a turn of the loop, and of those of an address that has got others lately one in SPACING: whoever asks
 for thousands waits behind itself, and calls of others find the loop free. Behind a proxy all have one address, and
-take its turns together: at least 1/SPACING.seconds_max a second.
+take its turns together: 1/SPACING.seconds_max a second, and less while other addresses are crowds, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Hashable
 from typing import Final
 
@@ -15,7 +16,8 @@ from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.hub.turns import LoopTurns
 
 SPACING: Final = Spacing(turns=4, seconds_max=0.005)
-WAITING_MAX: Final = 2000  # as many as there are connections; who comes beyond that is answered at once
+WAITING_MAX: Final = 2000  # who comes beyond that is answered at once: to wait takes memory
+WAIT_SECONDS_MAX: Final = 2.0  # clients have deadlines, and have to learn that their token has expired
 
 
 class Strangers:
@@ -31,6 +33,9 @@ class Strangers:
             return
         self._waiting_count += 1
         try:
-            await self._turns.wait(whose)
+            async with asyncio.timeout(WAIT_SECONDS_MAX):
+                await self._turns.wait(whose)
+        except TimeoutError:
+            return
         finally:
             self._waiting_count -= 1

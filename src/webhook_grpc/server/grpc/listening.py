@@ -16,7 +16,6 @@ import structlog
 from webhook_grpc.domain.record import record
 from webhook_grpc.server.accepting import BACKLOG, Accepting, Lost
 from webhook_grpc.server.certificates import Certificates
-from webhook_grpc.server.misdirected import Misdirected
 
 from .call import Peer
 from .http2.bounds import Bounds, Kept
@@ -25,11 +24,14 @@ from .http2.frames import Reason
 from .http2.lifetime import AGE_SECONDS_MAX
 from .http2.reading import Reading
 from .http2.stream import Stream
+from .turning_away import TurningAway
 
 KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of requests that are not read yet: who sends more then is refused
 KEPT_BYTES_MIN: Final = 1024 * 1024  # that each connection may have of them
 HEARD_SECONDS_MAX: Final = 1.0  # for clients to hear that the process stops: what they begin before that is served
-CLOSE_SECONDS_MAX: Final = 1.0  # for clients to take the end of their connections, when the process stops
+CLOSE_SECONDS_MAX: Final = (
+    1.5  # for clients to take the end of their connections: more than LINGER_SECONDS
+)
 _AGE_SPREAD: Final = 0.1  # so that connections which began together do not end together
 _LOOK_SECONDS: Final = 1.0
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
@@ -69,7 +71,7 @@ class Listener:
         self._connections: dict[Connection, Peer] = {}
         self._kept = Kept()
         self._reading = Reading()
-        self._misdirected = Misdirected()
+        self._turning_away = TurningAway()
         self._looking: asyncio.Task[None] | None = None
         self._unused = asyncio.Event()  # set by who ends the last stream, while the server stops
         self._empty = asyncio.Event()  # set when the last connection is lost, while the server stops
@@ -115,7 +117,9 @@ class Listener:
 
     async def _drain(self, seconds_max: float) -> None:
         """Lets clients begin no more streams. What those begin that have not heard of it is taken for so long."""
-        heard = [connection.drain().wait() for connection in self._connections]
+        heard = [one.drain().wait() for one in list(self._connections) if one.lifetime.has_settings]
+        for connection in list(self._connections):
+            connection.drain()  # those that have said nothing yet, too
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds_max):
                 await asyncio.gather(*heard)
@@ -157,7 +161,7 @@ class Listener:
         )
         note_lost = partial(self._note_lost, lost)
         return Connection(
-            bounds, self._kept, self._reading, self._begin_stream, self._note_made, note_lost, self._misdirected
+            bounds, self._kept, self._reading, self._begin_stream, self._note_made, note_lost, self._turning_away.answer
         )
 
     def _note_made(self, connection: Connection) -> None:

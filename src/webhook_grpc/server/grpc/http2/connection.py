@@ -9,13 +9,11 @@ goes beyond gets GOAWAY and is closed.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Final, cast
 
 import structlog
-
-from webhook_grpc.server.misdirected import Misdirected
 
 from .bounds import Bounds, Kept
 from .budgets import Budgets
@@ -43,13 +41,6 @@ FRAMES_AT_ONCE: Final = 200  # that are looked at in one turn of the event loop
 LIST_BYTES_ADVISED: Final = 16 * 1024  # of header fields: announced to clients
 TABLE_BYTES: Final = 4096  # of the table of header fields, before anybody says otherwise
 LINGER_SECONDS: Final = 1.0  # for the client to close first: what it sends to a closed socket can cost it the answer
-_HTTP_1: Final = re.compile(rb"[A-Z]{1,20} ")
-_TLS: Final = b"\x16\x03"  # the begin of a handshake
-_WORDS: Final = b"This port speaks gRPC, which is HTTP/2. HTTP/1.1 is served at WEBHOOK_HTTP_ADDRESS.\n"
-_NOT_HTTP_1: Final = (
-    b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%b" % (len(_WORDS), _WORDS)
-)
 _ALIVE: Final = b"are-you?"
 _DRAIN: Final = b"draining"
 
@@ -67,15 +58,18 @@ class Connection(asyncio.Protocol):
         begin: Callable[[Connection, Stream], None],
         made: Callable[[Connection], None],
         lost: Callable[[Connection], None],
-        misdirected: Misdirected,
+        turn_away: Callable[[bytes, str, float], bytes],
     ) -> None:
-        """`made` and `lost` are called once each; `made` with a transport."""
+        """`made` and `lost` are called once each; `made` with a transport.
+
+        `turn_away` returns the answer to a client that speaks something else: of what it said, its address, and when.
+        """
         self._bounds = bounds
         self._reading = reading
         self._begin = begin
         self._made = made
         self._lost = lost
-        self._misdirected = misdirected
+        self._turn_away_with = turn_away
         self._loop = asyncio.get_running_loop()
         now = self._loop.time()
         self.transport = cast("asyncio.Transport", None)
@@ -101,6 +95,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins. Nothing is sent before the client has said what it speaks: in TLS, too, some do not announce it."""
         self.transport = cast("asyncio.Transport", transport)
+        self.lifetime.begin(self._loop.time())  # a handshake of TLS may have taken some seconds
         self.sending.begin(self.transport)
         self._made(self)
 
@@ -179,21 +174,14 @@ class Connection(asyncio.Protocol):
 
     def _turn_away(self, ends: NotHttp2) -> None:
         """Ends the connection of a client that speaks something else, with words that it understands."""
-        if _HTTP_1.match(ends.coming):
-            remedy = "gRPC is HTTP/2: set the proxy, or the client, to h2c or h2"
-            self._note_misdirected("HTTP/1 came to the gRPC port", remedy)
-            self.sending.write(_NOT_HTTP_1)
-            self._note_end()
-            self._linger()
-            return
-        if ends.coming.startswith(_TLS):
-            remedy = "let the client speak plain text, or set WEBHOOK_TLS_CERTIFICATE_FILE and WEBHOOK_TLS_KEY_FILE"
-            self._note_misdirected("TLS came to the gRPC port, which speaks plain text", remedy)
-        self.close(ends.reason, str(ends))
-
-    def _note_misdirected(self, kind: str, remedy: str) -> None:
         peer: Any = self.transport.get_extra_info("peername")
-        self._misdirected.note(kind, str(peer[0]) if peer else "", remedy, self.lifetime.heard_at)
+        answer = self._turn_away_with(ends.coming, str(peer[0]) if peer else "", self.lifetime.heard_at)
+        if not answer:
+            self.close(ends.reason, str(ends))
+            return
+        self.sending.write(answer)
+        self._note_end()
+        self._linger()
 
     def _take_frame(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         if self._streams.is_in_block and kind != Kind.CONTINUATION:
@@ -298,7 +286,8 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """Sends no more, and takes what still comes: a socket that is closed before loses what is not taken of it."""
         if self.transport.can_write_eof() and not self.transport.is_closing():
-            self.transport.write_eof()
+            with suppress(OSError):  # the client has just left
+                self.transport.write_eof()
         self._loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def look(self, now: float) -> None:

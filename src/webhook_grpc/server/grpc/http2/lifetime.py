@@ -76,6 +76,10 @@ class Lifetime:
         self.ended_at: float | None = None
         """When the connection was ended; None while it goes on."""
 
+    def begin(self, now: float) -> None:
+        """Notes that the transport is there: from now on the client's time counts."""
+        self._began_at = self._idle_since = self.heard_at = now
+
     # --- what happens ----------------------------------------------------------------------------------------------
 
     def hear(self, now: float) -> None:

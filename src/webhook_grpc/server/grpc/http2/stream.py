@@ -326,8 +326,10 @@ class Stream:
         self._wake()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-        self._home.forget(self)
         self._leave = None
         done, self._done = self._done, []
-        for each in done:
-            each()
+        try:
+            self._home.forget(self)
+        finally:  # they give back what the stream has taken of others
+            for each in done:
+                each()

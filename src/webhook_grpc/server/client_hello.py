@@ -12,6 +12,7 @@ _RECORD_HEAD_BYTES: Final = 5
 _RECORD_BYTES_MAX: Final = 2**14
 _MESSAGE_HEAD_BYTES: Final = 4
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
+_PAUSE_SECONDS: Final = 0.01
 
 
 class NoGreeting(ConnectionError):
@@ -23,16 +24,29 @@ async def until_greeted(connection: socket.socket) -> None:
 
     Nothing of it is taken from the socket. Raises OSError.
     """
-    wanted = _RECORD_HEAD_BYTES
+    wanted, had_bytes = _RECORD_HEAD_BYTES, 0
     while wanted:
         if wanted > GREETING_BYTES_MAX:
             raise NoGreeting("the greeting is too large")
         await _until_there(connection, wanted)
         seen = connection.recv(GREETING_BYTES_MAX, socket.MSG_PEEK)
-        if len(seen) < wanted:
+        if len(seen) <= had_bytes:
             raise NoGreeting("the client has left")
+        had_bytes = len(seen)
+        if had_bytes < wanted:  # a system that is short of memory says so before they are there
+            await asyncio.sleep(_PAUSE_SECONDS)
+            continue
         wanted = whole_bytes(seen)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
+
+async def until_lost(connection: socket.socket) -> None:
+    """Raises NoGreeting when the client has left, or sends without end: after a greeting it waits. Never returns."""
+    try:
+        await _until_there(connection, GREETING_BYTES_MAX)
+    finally:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+    raise NoGreeting("the client has left")
 
 
 def whole_bytes(seen: bytes) -> int:
