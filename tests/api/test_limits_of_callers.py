@@ -208,6 +208,9 @@ async def test_connections_beyond_the_bound_are_closed_and_leave_their_place(ser
     service = await services.start(grpc_connections_max=3)
     host, _, port = service.address.rpartition(":")
     burst = [socket.create_connection((host, int(port))) for _ in range(10)]
+    for each in burst:
+        with suppress(ConnectionError):  # the service has closed it
+            each.sendall(raw.PREFACE)
     async with slowness.timeout(20):
         begun = [await first_byte(each) for each in burst]
     for each in burst:
