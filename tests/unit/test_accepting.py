@@ -13,6 +13,7 @@ import pytest
 import trustme
 
 from tests.support import slowness
+from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.server import accepting
 from webhook_grpc.server.accepting import Accepting, Lost
 from webhook_grpc.server.client_hello import RECORDS_MAX, NoGreeting, until_greeted, whole_bytes
@@ -149,6 +150,50 @@ async def test_handshakes_that_could_begin_together_begin_one_in_a_turn_and_a_cr
     turns = [turn for _, turn in seen.begun]
     assert len(set(turns)) == len(turns), "one in a turn"
     assert [address for address, _ in seen.begun].index("127.0.0.1") <= 2, "whoever has begun none lately comes first"
+
+
+async def test_who_leaves_before_its_turn_leaves_its_place_and_one_address_leaves_places_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def never(_turns: LoopTurns, _address: str) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(LoopTurns, "wait", never)
+    whole, doorkeeper = greeting(), Accepting(lambda _: asyncio.Protocol(), CROWD, ssl.create_default_context)
+    with socket.create_server(("127.0.0.1", 0)) as listening, contextlib.ExitStack() as opened:
+
+        def client(address: str) -> socket.socket:
+            made = socket.create_connection(listening.getsockname(), source_address=(address, 0))
+            made.sendall(whole)
+            return opened.enter_context(made)
+
+        doorkeeper.start(listening.dup())
+        try:
+            async with slowness.timeout(20):
+                crowd = [client("127.0.0.2") for _ in range(2 * CROWD)]
+                while sum(map(_is_closed, crowd)) < 2 * CROWD - CROWD // 2:
+                    await asyncio.sleep(0.001)
+                left = doorkeeper.connection_count
+                assert 0 < left <= CROWD // 2
+                client("127.0.0.1")
+                while doorkeeper.connection_count <= left:
+                    await asyncio.sleep(0.001)
+                opened.close()
+                while doorkeeper.connection_count:
+                    await asyncio.sleep(0.001)
+        finally:
+            await doorkeeper.stop()
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Returns whether the other side has closed it. Nothing is ever sent on it."""
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
 
 
 async def _turns(seen: Door, count: int) -> None:

@@ -121,16 +121,15 @@ class Accepting:
 
     async def _make(self, connection: socket.socket, address: str, leave: Lost) -> None:
         tls: dict[str, Any] = {}
-        if self._context is not None:
-            tls = {
-                "ssl": self._context(),
-                "ssl_handshake_timeout": HANDSHAKE_SECONDS_MAX,
-                "ssl_shutdown_timeout": _CLOSE_SECONDS_MAX,
-            }
         make_protocol = partial(self._make_protocol, leave)
         try:
             if self._context is not None:
                 await self._wait_for_turn(connection, address)
+                tls = {
+                    "ssl": self._context(),
+                    "ssl_handshake_timeout": HANDSHAKE_SECONDS_MAX,
+                    "ssl_shutdown_timeout": _CLOSE_SECONDS_MAX,
+                }
             await asyncio.get_running_loop().connect_accepted_socket(make_protocol, connection, **tls)
         except OSError as error:  # of TLS, too: a certificate that is missing or refused, plain text, out of time
             leave()

@@ -29,9 +29,7 @@ from .turning_away import TurningAway
 KEPT_BYTES_MAX: Final = 64 * 1024 * 1024  # of requests that are not read yet: who sends more then is refused
 KEPT_BYTES_MIN: Final = 1024 * 1024  # that each connection may have of them
 HEARD_SECONDS_MAX: Final = 1.0  # for clients to hear that the process stops: what they begin before that is served
-CLOSE_SECONDS_MAX: Final = (
-    1.5  # for clients to take the end of their connections: more than LINGER_SECONDS
-)
+CLOSE_SECONDS_MAX: Final = 1.5  # for clients to take the end of their connections: more than LINGER_SECONDS
 _AGE_SPREAD: Final = 0.1  # so that connections which began together do not end together
 _LOOK_SECONDS: Final = 1.0
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not listened on
