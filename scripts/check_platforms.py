@@ -1,7 +1,7 @@
 """Checks that what we need can be installed from wheels alone, on each system and Python that people have.
 
 Resolves, and installs nothing: what the service needs, and what `make demo` needs. Prints a table, and ends with 1
-where something would have to be built from source, or does not exist. Needs pip's index.
+where something would have to be built from source, or does not exist; with UNREACHED if pip's index did not answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ PLATFORMS: Final = {
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 # What people install of the clone, and the extras that each of it is. The clients need less than the service.
 SETS: Final = {"service": ("otel", "cli"), "make demo": ("embedded", "demo")}
+UNREACHED: Final = 75  # EX_TEMPFAIL of sysexits.h
 _SECONDS_MAX: Final = 300.0
+_NO_WHEEL: Final = "No solution found"  # uv's words, if what it was told by the index is not enough
 
 
 class Place(NamedTuple):
@@ -48,8 +50,15 @@ def main() -> None:
     for place, found in problems.items():
         for what, problem in found.items():
             print(f"\n{what} on {place.platform} with Python {place.python}:\n{problem}")
-    if any(problems.values()):
-        sys.exit(1)
+    sys.exit(exit_status([problem for found in problems.values() for problem in found.values()]))
+
+
+def exit_status(problems: Iterable[str]) -> int:
+    """Returns 0 without problems, 1 if one of them is that something is not there, UNREACHED if none is."""
+    problems = list(problems)
+    if any(_NO_WHEEL in problem for problem in problems):
+        return 1
+    return UNREACHED if problems else 0
 
 
 def _problems_at(place: Place) -> dict[str, str]:
