@@ -39,6 +39,7 @@ from .workload import Publisher, ResumingWatcher
 # On the reference: from where a process counts a request to where its receiver reads the clock. A burst too many is the
 # requests of a whole second, so a third of that hides nothing.
 _LATE_SECONDS = 0.3
+_LOOK_SECONDS = 0.05  # between two looks at what the machine keeps waiting
 _HANG_SECONDS = 120.0  # and twice the time of its load: longer takes only a round that hangs
 _NOTICE_SECONDS = 0.05  # until a death is noticed
 _EVENTS_MIN = 10  # on the reference: with fewer a fault has met no load
@@ -77,6 +78,7 @@ class Round:
         self.registered: list[Endpoint] = []
         self._seed = seed
         self._watching: list[asyncio.Task[None]] = []
+        self._stalled_seconds = 0.0
         self._earlier = earlier
 
     # --- for scenarios ---------------------------------------------------------------------------------------------
@@ -219,6 +221,7 @@ class Round:
             others["WEBHOOK_DATABASE_URL"] = self.server.by_name(self.database_url)
             others["WEBHOOK_TEST_DATABASE_ADDRESS"] = str(self.server.names)
         try:
+            self._watching.append(asyncio.create_task(self._watch_machine()))
             await asyncio.gather(self.endpoints.start(), self._start_processes(first, others))
             self.registered += await participants.register(scenario, self.endpoints, self.cluster.any(self.random))
             self.publishers += participants.publishers(scenario, self.cluster, self._seed)
@@ -286,6 +289,7 @@ class Round:
             drain_seconds_max=slowness.scaled(self.scenario.drain_seconds_max),
             attempt_seconds_max=max(plan.timeout_seconds for plan in self.scenario.plan) + slowness.lengthened(1.0),
             slowness=slowness.lengthened(1.0),
+            stalled_seconds=self._stalled_seconds,
             late_seconds=slowness.lengthened(_LATE_SECONDS),
             exit_statuses=self.cluster.exit_statuses,
             vitals=self.cluster.vitals(),
@@ -296,6 +300,13 @@ class Round:
             shown=await asyncio.to_thread(database.shown_rows, self.database_url),
             gone=await asyncio.to_thread(self._gone) if self.scenario.restored else frozenset(),
         )
+
+    async def _watch_machine(self) -> None:
+        """Measures the longest time that this process, which publishes and receives, was kept from its work."""
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._stalled_seconds = max(self._stalled_seconds, time.monotonic() - began - _LOOK_SECONDS)
 
     def _gone(self) -> frozenset[str]:
         """Returns the events that publishers or receivers know, and that the database does not have any more."""

@@ -344,6 +344,12 @@ BREAKS = {
         endpoints=(replace(ENDPOINT, prompt=True),),
         log=(replace(FAILED, event_created_at=7.0), replace(SUCCEEDED, event_created_at=7.0)),
     ),
+    "I7: a webhook that nothing ails is later than the machine was": replace(
+        HEALTHY,
+        endpoints=(replace(ENDPOINT, prompt=True),),
+        log=(replace(FAILED, event_created_at=7.0), replace(SUCCEEDED, event_created_at=7.0)),
+        stalled_seconds=0.5,
+    ),
     "I7: a watcher is told late": replace(
         HEALTHY, watchers=(replace(WATCHER, told=(TOLD[0], replace(TOLD[1], at=19.0)), prompt=True),)
     ),

@@ -43,7 +43,7 @@ def others_are_prompt(history: History) -> Iterator[Violation]:
     """I7: the first attempts to webhooks that the fault does not concern are not late."""
     prompt = [endpoint.webhook_id for endpoint in history.endpoints if endpoint.prompt]
     late = lateness(history, prompt)
-    if late > history.slowness * _LATENESS_SECONDS_MAX:
+    if late > _late_seconds_max(history):
         yield Violation("I7", f"first attempts to webhooks that nothing ails are {late:.2f} s late (99 of 100)")
 
 
@@ -55,8 +55,12 @@ def watchers_are_prompt(history: History) -> Iterator[Violation]:
             change.at - logged_at.get((change.webhook_id, change.event_id, change.attempt_count, change.status), 0.0)
             for change in watcher.told
         ]
-        if watcher.prompt and _percentile_99(late) > history.slowness * _LATENESS_SECONDS_MAX:
+        if watcher.prompt and _percentile_99(late) > _late_seconds_max(history):
             yield Violation("I7", f"watcher {watcher.name} was told {_percentile_99(late):.2f} s late (99 of 100)")
+
+
+def _late_seconds_max(history: History) -> float:
+    return history.slowness * _LATENESS_SECONDS_MAX + history.stalled_seconds
 
 
 def lateness(history: History, webhook_ids: Collection[int]) -> float:

@@ -232,6 +232,9 @@ class History:
     shown: tuple[Shown, ...] | None = None
     gone: frozenset[str] = frozenset()  # events that were acknowledged or sent, and that the database does not have
     slowness: float = 1.0  # by how much the machine was slow: tolerances for what takes time are multiplied by it
+    stalled_seconds: float = (
+        0.0  # the longest that the machine kept waiting who publishes and receives: what is late so
+    )
     matched: Mapping[str, Collection[int]] | None = None  # the webhooks that each stored event matched
     clock_seconds: float = 0.05  # between two readings of clocks
     # What a process sent just before it died is taken in by the receiver a little after that, on a busy machine up to
