@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.invariants.history import History
 from tests.invariants.violation import Violation
+from tests.support.process import ROOT
 
 from .__main__ import possible, table
 from .checker import Report, check
@@ -60,3 +62,12 @@ def test_a_fault_that_cannot_be_injected_here_is_left_out_and_the_others_are_not
     chosen = [BY_NAME[name] for name in ("kill -9", "clock steps", "SIGTERM")]
     assert [one.name for one in possible(chosen, DatabaseServer)] == ["kill -9", "SIGTERM"]
     assert capsys.readouterr().out == "clock steps: skipped, needs libfaketime\n"
+
+
+def test_the_table_of_the_documents_has_every_fault_and_no_violation() -> None:
+    rows = re.findall(
+        r"^\| ([^|]+?) \| \d+ \|.*\| ([^|]+) \|$", (ROOT / "docs/reliability.md").read_text(), re.MULTILINE
+    )
+    results = {name: result for name, result in rows if name in BY_NAME}
+    assert results.keys() == BY_NAME.keys(), "`make reliability` runs them, and writes the table"
+    assert set(results.values()) == {"passed"}
