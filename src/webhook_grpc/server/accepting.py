@@ -33,7 +33,7 @@ BACKLOG: Final = 1024  # connections that the system keeps until they are accept
 HANDSHAKE_SECONDS_MAX: Final = 10.0  # for the greeting, and for what follows its turn
 TURN_SECONDS_MAX: Final = 15.0  # to wait for a turn: clients give up after about 20
 SPACING: Final = Spacing(turns=4, seconds_max=0.005)  # of handshakes of addresses that have begun others lately
-AT_ONCE: Final = 20  # connections that are accepted in one turn of the event loop: others have to be served
+AT_ONCE: Final = 4  # connections that are accepted in one turn of the event loop: others have to be served
 _PLAIN_TEXT: Final = frozenset({"HTTP_REQUEST", "WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG"})  # OpenSSL's words
 _CLOSE_SECONDS_MAX: Final = 5.0  # for the other side to take the end of TLS
 _PAUSE_SECONDS: Final = 1.0  # when no connection can be accepted: as asyncio's server does

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 from uuid import uuid4
 
@@ -61,7 +62,7 @@ class Parser(HttpRequestParser):
             raise _head_too_large()  # it was refused already
         if self._is_dropped:  # aiohttp still hands over what has come
             return (), False, b""
-        chunks, is_body = len(_CHUNK.findall(data)), not self._body.is_eof()
+        chunks, is_body = _count_chunks(data), not self._body.is_eof()
         if self._is_crumbs(chunks, len(data), is_body=is_body):
             return self._drop(chunks)
         found: Any = super().feed_data(data)
@@ -88,9 +89,18 @@ class Parser(HttpRequestParser):
         if is_body and self._is_chunked:
             self._chunks += chunks
             self._chunked_bytes += size_bytes
-            if self._chunks > CHUNKS_MIN + self._chunked_bytes // CHUNK_BYTES_MIN:
+            if self._chunks > _chunks_max(self._chunked_bytes):
                 return True
-        return chunks > CHUNKS_MIN + size_bytes // CHUNK_BYTES_MIN
+        return chunks > _chunks_max(size_bytes)
+
+
+def _chunks_max(size_bytes: int) -> int:
+    return CHUNKS_MIN + size_bytes // CHUNK_BYTES_MIN
+
+
+def _count_chunks(data: bytes) -> int:
+    """Returns how many chunks there are, or one more than there may be: crumbs are not counted to their end."""
+    return sum(1 for _ in islice(_CHUNK.finditer(data), _chunks_max(len(data)) + 1))
 
 
 def _head_too_large() -> BadHttpMessage:
