@@ -27,7 +27,7 @@ PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 SETS: Final = {"service": ("otel", "cli"), "make demo": ("embedded", "demo")}
 UNREACHED: Final = 75  # EX_TEMPFAIL of sysexits.h
 _SECONDS_MAX: Final = 300.0
-_NO_WHEEL: Final = "No solution found"  # uv's words, if what it was told by the index is not enough
+_NO_WHEEL: Final = "No solution found"  # uv's words, if the index answered and has no such file
 
 
 class Place(NamedTuple):

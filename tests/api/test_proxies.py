@@ -120,7 +120,7 @@ async def until_nobody_watches(service: Service) -> None:
     calls: Any = service.app._server._calls  # pyright: ignore[reportPrivateUsage]
     async with slowness.timeout(20):
         while calls.stream_count:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the service notices the end of a watch a moment later
 
 
 @pytest.mark.parametrize("proxy", PROXIES)

@@ -47,7 +47,7 @@ async def until_watched(service: Service, is_watched: bool) -> None:
     """Waits until a watcher has joined the live end of the log, or the last one has left it."""
     async with slowness.timeout(20):
         while service.app._tail.is_watched() is not is_watched:  # pyright: ignore[reportPrivateUsage]
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the tail gives no signal of who joins
 
 
 async def test_a_success_may_wait_and_a_failure_may_not(

@@ -11,33 +11,20 @@ from typing import Any
 import pytest
 
 from tests.support import slowness
+from tests.support.counted_shards import CountedShards
 from tests.support.postgres import TestPostgres
 from tests.support.store import options
 from tests.support.symptoms import Line
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.health.monitor import Monitor
-from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.db import LoopConnection
 from webhook_grpc.store.ownership.leases import OwnedShard
 
 NOTHING: Any = SimpleNamespace()
 
 
-class Counted(Shards):
-    """Shards that count how often they were asked for."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.looks = 0
-
-    @property
-    def sendable(self) -> frozenset[int]:
-        self.looks += 1
-        return super().sendable
-
-
 async def set_serving(_: str, __: bool) -> None:
-    """Nobody asks for the health."""
+    """Takes the state of health, which nobody reads here."""
 
 
 def look(_: float) -> None:
@@ -49,18 +36,18 @@ async def test_work_whose_shards_were_given_up_while_it_failed_gets_a_line_that_
     postgres: TestPostgres, symptoms: list[Line]
 ) -> None:
     opts = replace(options(postgres.url), schema="without_our_tables")
-    connection, shards = LoopConnection(opts, "commands"), Counted()
+    connection, shards = LoopConnection(opts, "commands"), CountedShards()
     shards.owned, shards.send_until = {1: OwnedShard(1, 0)}, time.monotonic() + slowness.scaled(60)
     played: Any = SimpleNamespace(look=look, shards=shards)
     monitor = Monitor(opts.progress, played, played, set_serving)
     running = asyncio.ensure_future(Commands(connection, 0.01, shards, NOTHING, NOTHING, NOTHING).run())
     async with slowness.timeout(20):
         while not symptoms:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # the loop fails by itself
             await monitor.look(0)
         shards.owned, looks = {}, shards.looks
-        while shards.looks == looks:  # until the last try has ended
-            await asyncio.sleep(0.01)
+        while shards.looks == looks:
+            await asyncio.sleep(0.01)  # until the last try has ended
     for seconds in range(400):
         await monitor.look(seconds)
     running.cancel()

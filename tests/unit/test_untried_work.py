@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.counted_shards import CountedShards
 from webhook_grpc.domain.progress import Cause, Progress
 from webhook_grpc.engine.duties.commands import Commands
 from webhook_grpc.engine.duties.replays import Replays
@@ -32,24 +33,11 @@ def replays(connection: Any, shards: Shards) -> Awaitable[None]:
     return Replays(connection, shards, NOTHING, 0.0, 100).run()
 
 
-class Counted(Shards):
-    """Shards of nobody, as while the database does not answer and the lease is over."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.looks = 0
-
-    @property
-    def sendable(self) -> frozenset[int]:
-        self.looks += 1
-        return super().sendable
-
-
 @pytest.mark.parametrize("loop", [fetcher, commands, replays])
 async def test_the_database_does_not_answer_again_because_nobody_asks(
     loop: Callable[[Any, Shards], Awaitable[None]],
 ) -> None:
-    progress, shards = Progress(), Counted()
+    progress, shards = Progress(), CountedShards()
     running = asyncio.ensure_future(loop(SimpleNamespace(progress=progress), shards))
     [work] = progress._works  # pyright: ignore[reportPrivateUsage]
     work.fail(Cause("no password will do"))

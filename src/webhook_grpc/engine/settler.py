@@ -137,7 +137,7 @@ class Settler:
 
     async def _gather(self) -> None:
         """Waits for others to share the statement."""
-        await asyncio.sleep(self._limits.wait_seconds)
+        await asyncio.sleep(self._limits.wait_seconds)  # whoever ends meanwhile shares the statement
         more_seconds = (
             0.0 if self._unsettled.is_watched() else self._limits.wait_seconds_max - self._limits.wait_seconds
         )

@@ -271,7 +271,7 @@ class Database:
             self._retrying = asyncio.create_task(self._retry(), name="retry of the pool")
 
     async def _retry(self) -> None:
-        await asyncio.sleep(_POOL_RETRY_SECONDS)
+        await asyncio.sleep(_POOL_RETRY_SECONDS)  # as between two tries: the pool has just failed
         while self._pool.get_stats()["requests_waiting"]:  # so none is idle, which it would take for a round trip
             await self._pool.check()
             await asyncio.sleep(_POOL_RETRY_SECONDS)

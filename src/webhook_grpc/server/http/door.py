@@ -31,7 +31,7 @@ class HttpDoor:
     """Serves routes to the connections of one address."""
 
     def __init__(self, origins: Origins, strangers: Strangers) -> None:
-        """`strangers` ask for what is beside the methods: what `add_routes` adds, and what there is not."""
+        """`strangers` read what is beside the methods: what `add_routes` adds; or what is not there."""
         self._origins = origins
         self._strangers = strangers
         self._app = web.Application(client_max_size=BODY_BYTES_MAX, middlewares=[self._as_problem])

@@ -86,7 +86,7 @@ class EmbeddedPostgres:
         """
         said_before = _size_of(self._data / "log")
         try:
-            with self._server._lock:  # noqa: SLF001
+            with self._server._lock:  # noqa: SLF001 - the one that `start` has put there
                 self._server.ensure_postgres_running()
         except Exception as error:  # the library raises whatever its many steps raise
             raise EmbeddedPostgresError(self._explanation(error, said_before)) from error
