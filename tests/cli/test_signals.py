@@ -8,9 +8,12 @@ import pty
 import signal
 import socket
 import sys
+import threading
+import time
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
 
+import click
 import pytest
 from webhook.v1 import service_pb2
 
@@ -19,6 +22,8 @@ from tests.support.process import hear_signals
 from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service
 from webhook_grpc_cli.listening.temporary import LABEL
+from webhook_grpc_cli.session import answered
+from webhook_grpc_cli.signals import heard, interrupts_once
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -103,6 +108,39 @@ async def test_ctrl_c_at_a_question_of_listen_ends_it(service: Service, home: Pa
         os.close(its)
     listed = await service.stub.ListWebhooks(service_pb2.ListWebhooksRequest(customer_id=CUSTOMER))
     assert [webhook.name for webhook in listed.webhooks] == ["left"]
+
+
+async def test_ctrl_c_that_comes_just_before_a_question_waits_is_not_lost() -> None:
+    """Another thread takes the signal: as when it comes just before the read, it is noted and the read goes on."""
+    own, its = os.pipe()
+    has_ended, is_late, main = threading.Event(), threading.Event(), threading.get_native_id()
+
+    def press() -> None:
+        while f" {own:#x} " not in Path(f"/proc/self/task/{main}/syscall").read_text(encoding="ascii"):
+            time.sleep(0.01)  # until the read waits; nothing else says so
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        if not has_ended.wait(20):
+            is_late.set()
+            os.write(its, b"no")
+
+    def ask() -> bytes:
+        try:
+            return os.read(own, 10)
+        except KeyboardInterrupt:
+            raise click.Abort from None
+
+    thread = threading.Thread(target=press)
+    with heard(interrupts_once(), signal.SIGINT):
+        thread.start()
+        try:
+            with pytest.raises(click.Abort):
+                answered(ask)
+            assert not is_late.is_set()
+        finally:
+            has_ended.set()
+            thread.join()
+            os.close(own)
+            os.close(its)
 
 
 @pytest.mark.slow(6)

@@ -18,6 +18,7 @@ from .given import given
 from .output.escaping import escaped, escaped_lines
 from .output.look import Look, is_terminal, look_of
 from .places import Place
+from .signals import looked_for
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -290,7 +291,8 @@ class Session:
 def answered(ask: Callable[[], Answer]) -> Answer:
     """Returns what a person types. Ctrl-C ends the line of the question, too. Raises Abort."""
     try:
-        return ask()
+        with looked_for():
+            return ask()
     except click.Abort:
         click.echo(err=True)
         raise

@@ -12,6 +12,8 @@ from typing import Final
 ENDS: Final = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__)
 """What ends a program, beside Ctrl-C, on this system."""
 
+_LOOK_SECONDS: Final = 0.1
+
 
 @contextmanager
 def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Generator[None]:
@@ -28,6 +30,31 @@ def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Sig
     finally:
         for number, one in before.items():
             signal.signal(number, one)
+
+
+@contextmanager
+def looked_for() -> Generator[None]:
+    """Has what waits for a person at the terminal look for signals every 0.1 s; Windows wakes it by itself.
+
+    A signal that comes when the interpreter has looked, and before its read() has begun, is only noted: the read waits
+    for the person all the same, and Ctrl-C would do nothing. A timer's signal breaks that read off; it is begun again.
+    """
+    timer = getattr(signal, "setitimer", None)
+    if timer is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _goes_on)
+    timer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
+    try:
+        yield
+    finally:
+        timer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _goes_on(number: int, frame: FrameType | None) -> None:
+    """Does nothing: a handler of Python's is what lets the interpreter look for other signals, too."""
+    del number, frame
 
 
 def interrupts_once() -> Callable[[int, FrameType | None], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from functools import partial
 from typing import Final
 
 import click
@@ -17,7 +18,7 @@ from webhook_grpc_cli.output.kind import Column, Kind
 from webhook_grpc_cli.output.look import is_terminal
 from webhook_grpc_cli.places import ADDRESS
 from webhook_grpc_cli.profiles import TEXTS, Profile
-from webhook_grpc_cli.session import Session, session_of, with_session
+from webhook_grpc_cli.session import Session, answered, session_of, with_session
 
 _PROFILE: Final = Kind(
     "name",
@@ -107,7 +108,7 @@ def _words(command: str) -> list[str]:
 
 def _asked_token() -> str:
     if is_terminal(sys.stdin):
-        return click.prompt("Token", hide_input=True, err=True)
+        return answered(partial(click.prompt, "Token", hide_input=True, err=True))
     token = sys.stdin.readline().strip()
     if not token:
         raise UsageFailure("there is no token on stdin")
