@@ -89,6 +89,19 @@ async def test_watchers_at_the_same_position_share_a_read(database: Database, wr
     assert reads.positions == [START, first.after]
 
 
+async def test_a_read_to_nearer_than_a_watcher_wants_does_not_end_what_it_reads(
+    database: Database, written_log: Log
+) -> None:
+    """Two watchers resume at the same position; between them the log's live end, where both go on, moves."""
+    written_log.write(1, 1)
+    history = History(database, ROOM)
+    with history.reader(1) as at_its_end, history.reader(1) as behind:
+        nothing, batch = await asyncio.gather(at_its_end.read(START, START), behind.read(START, NO_END))
+    assert nothing is None
+    assert batch is not None
+    assert seqs(batch.changes) == [1, 2]
+
+
 async def test_a_watcher_never_gets_what_was_read_before_it_came(
     database: Database, written_log: Log, reads: Reads
 ) -> None:

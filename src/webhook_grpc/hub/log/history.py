@@ -30,11 +30,16 @@ READS_AT_ONCE: Final = 2  # each may bring megabytes, which the loop has to turn
 class _Read:
     """One read of the table, in progress or kept. It sees whatever was committed before it began."""
 
+    until: Position
     granted: asyncio.Future[None]  # when it may begin
     task: asyncio.Task[Batch | None] | None = None
     waiting_count: int = 0  # watchers
     began_at: float = field(default=float("inf"))  # monotonic; until then it waits for its turn
     bytes_kept: int = 0
+
+    def reaches(self, until: Position) -> bool:
+        """Returns whether it finds every change up to a position."""
+        return all(own >= wanted for own, wanted in zip(self.until, until, strict=True))
 
 
 class History:
@@ -65,12 +70,28 @@ class History:
     async def read(self, whose: Hashable, position: Position, until: Position, since: float) -> Batch | None:
         """Returns the next changes as a read finds them that began at `since` (monotonic) or later; see Reader."""
         read = self._reads.get(position)
-        if read is None or read.task is None or read.began_at < since:
-            self._forget(position)
-            read = self._reads[position] = _Read(asyncio.get_running_loop().create_future())
-            read.task = asyncio.create_task(self._read(read, position, until), name="read the log")
-            read.task.add_done_callback(_take_exception)
-            self._turns.hold(read.granted, read.task)
+        if read is None or read.began_at < since:
+            read = self._begin(position, until)
+        batch = await self._result(read, whose, position)
+        if batch is not None or read.reaches(until):
+            return batch
+        # It found nothing because it ended before what is wanted here: the live end has moved on since it was begun.
+        further = self._reads.get(position)
+        if further is None or further.began_at < since or not further.reaches(until):
+            further = self._begin(position, until)
+        return await self._result(further, whose, position)
+
+    def _begin(self, position: Position, until: Position) -> _Read:
+        """Puts a read in line, in the place of one that others may still wait for."""
+        self._forget(position)
+        read = self._reads[position] = _Read(until, asyncio.get_running_loop().create_future())
+        read.task = asyncio.create_task(self._read(read, position, until), name="read the log")
+        read.task.add_done_callback(_take_exception)
+        self._turns.hold(read.granted, read.task)
+        return read
+
+    async def _result(self, read: _Read, whose: Hashable, position: Position) -> Batch | None:
+        assert read.task is not None, "a read has its task from its beginning"
         self._turns.line_up(whose, read.granted)
         read.waiting_count += 1
         try:
