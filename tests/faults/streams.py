@@ -33,19 +33,23 @@ def _compared(watcher: Watcher, webhook_id: int, told: Sequence[Told], log: Sequ
     places: dict[Change, list[int]] = defaultdict(list)  # more than one: it was rescheduled
     for number, row in enumerate(log):
         places[row.event_id, row.attempt_count, row.status].append(number)
-    expected, stream = 0, 0
+    possible, stream = {0}, 0  # which place may be next: equal changes are told apart by what follows
     for change in told:
         found = places.get((change.event_id, change.attempt_count, change.status))
         if found is None:
             yield Violation("I13", f"{where}: told what the log does not have: {change}")
             continue
         resumed, stream = change.stream != stream, change.stream
-        index = next((number for number in found if number >= expected), found[-1]) if not resumed else found[0]
-        if index < expected and not resumed:
-            yield Violation("I13", f"{where}: told again or out of order without a resume: {change}")
-            continue
-        if index > expected:
+        fitting = {number for number in found if number in possible or (resumed and number <= max(possible))}
+        if not fitting:
+            expected = max(possible)
+            index = next((number for number in found if number >= expected), found[-1])
+            if index < expected:
+                yield Violation("I13", f"{where}: told again or out of order without a resume: {change}")
+                continue
             yield Violation("I13", f"{where}: {index - expected} changes left out before {change}", index - expected)
-        expected = index + 1
+            fitting = {index}
+        possible = {number + 1 for number in fitting}
+    expected = max(possible)
     if expected < len(log):
         yield Violation("I13", f"{where}: the last {len(log) - expected} changes not told", len(log) - expected)

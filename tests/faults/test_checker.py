@@ -25,6 +25,7 @@ from tests.invariants.history import (
 )
 
 from .checker import check
+from .streams import watchers_were_told_the_log
 
 pytestmark = pytest.mark.fast
 
@@ -482,3 +483,19 @@ def test_lost_and_duplicated_are_counted() -> None:
     excused = check(HOLDS["I3: what a kill found in flight may come once more"])
     assert (excused.duplicated, excused.in_flight) == (1, 1)
     assert check(BREAKS["I13: a change is left out"]).gaps == 1
+
+
+# A clock that was set back: its first retry is put in the log again, as a change that is equal to the one before.
+SCHEDULED = replace(FAILED, event_id="evt_0")
+RESCHEDULED = (FAILED, SCHEDULED, replace(FAILED, outcome=None), SUCCEEDED)
+TOLD_AGAIN = (TOLD[0], replace(TOLD[0], event_id="evt_0"), replace(TOLD[0], stream=1), replace(TOLD[1], stream=1))
+
+
+def test_i13_a_change_that_is_equal_to_an_earlier_one_is_no_gap_after_a_resume() -> None:
+    def found(told: tuple[Told, ...]) -> int:
+        history = replace(HEALTHY, log=RESCHEDULED, watchers=(replace(WATCHER, told=told),))
+        return sum(violation.count for violation in watchers_were_told_the_log(history))
+
+    assert found(TOLD_AGAIN) == 0
+    assert found((*TOLD_AGAIN[:3], replace(TOLD_AGAIN[1], stream=1), *TOLD_AGAIN[2:])) == 0  # it was told three again
+    assert found((*TOLD_AGAIN[:2], TOLD_AGAIN[3])) == 1
