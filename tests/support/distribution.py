@@ -164,17 +164,20 @@ class DistributionPostgres:
     def _run(self, program: str, *arguments: str, check: bool = True, before: Sequence[str] = ()) -> None:
         """Runs a program as the server's user. `before`: a command that runs a command, and changes the user itself."""
         user = None if before else self._user
-        done = subprocess.run(
-            [*before, str(self._bin / program), *arguments],
-            check=False,
-            cwd="/",
-            env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
-            user=user,
-            group=user,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # not a pipe: the server would inherit it and keep it open
-            stderr=subprocess.DEVNULL,
-        )
+        said = self._directory / "said"
+        with said.open("wb") as stderr:  # not a pipe: the server would inherit it and keep it open
+            done = subprocess.run(
+                [*before, str(self._bin / program), *arguments],
+                check=False,
+                cwd="/",
+                env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
+                user=user,
+                group=user,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
         if check and done.returncode:
             log = self._directory / "log"
-            raise AssertionError(f"{program} failed: {log.read_text()[-2000:] if log.exists() else done.returncode}")
+            text = said.read_text() + (log.read_text()[-2000:] if log.exists() else "")
+            raise AssertionError(f"{program} failed ({done.returncode}): {text}")
