@@ -584,6 +584,27 @@ async def test_silent_idle_and_old_connections_end_and_others_stay(client: Clien
 
 
 @pytest.mark.parametrize(
+    ("begun", "more"),
+    [
+        (frame(Kind.HEADERS, 0, 1, b"\x82"), frame(Kind.CONTINUATION, 0, 1, b"\x84")),
+        (frame(Kind.PING, 0, 0, bytes(8))[:4], b"\0"),
+    ],
+    ids=["a header block", "a frame"],
+)
+async def test_whoever_trickles_what_has_to_come_whole_is_silent(
+    client: Client, monkeypatch: pytest.MonkeyPatch, begun: bytes, more: bytes
+) -> None:
+    begun_at = now = asyncio.get_running_loop().time()
+    monkeypatch.setattr(client.connection, "_loop", SimpleNamespace(time=lambda: now))
+    client.send(begun)
+    while client.transport.is_open and now < begun_at + 5 * lifetime.SILENT_SECONDS_MAX:
+        now += 5
+        client.send(more)
+        client.connection.look(now)
+    assert now == pytest.approx(begun_at + lifetime.SILENT_SECONDS_MAX + lifetime.PING_SECONDS_MAX, abs=10)
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         HEAD[1:],

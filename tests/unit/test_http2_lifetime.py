@@ -31,9 +31,15 @@ def heard(now: float) -> Happening:
 
     def happen(lifetime: Lifetime) -> None:
         lifetime.hear(now)
+        lifetime.hear_whole()
         lifetime.has_settings = True
 
     return happen
+
+
+def trickled(now: float) -> Happening:
+    """A part of a frame, or of a header block, comes."""
+    return lambda lifetime: lifetime.hear(now)
 
 
 def clogged(now: float) -> Happening:
@@ -87,6 +93,14 @@ CASES: Final[Sequence[Case]] = [
         ASKED + 1 + SILENT_SECONDS_MAX + LATE,
         BUSY,
         [Step.ASK],
+    ),
+    ("half a frame", [heard(0), trickled(SILENT_SECONDS_MAX)], SILENT_SECONDS_MAX + LATE, BUSY, [Step.ASK]),
+    (
+        "asked, and only parts come",
+        [heard(0), looked(ASKED), trickled(ASKED + PING_SECONDS_MAX)],
+        ASKED + PING_SECONDS_MAX + LATE,
+        BUSY,
+        [Step.DROP],
     ),
     ("takes nothing for a while", [heard(0), clogged(0), heard(29)], CLOGGED_SECONDS_MAX, BUSY, []),
     ("takes nothing", [heard(0), clogged(0), heard(29)], CLOGGED_SECONDS_MAX + LATE, BUSY, [Step.DROP]),

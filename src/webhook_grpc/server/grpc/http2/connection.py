@@ -159,6 +159,8 @@ class Connection(asyncio.Protocol):
             self._take_frame(*found)
             taken_count, has_time = taken_count + 1, self._reading.has_time()
         incoming.drop_taken()
+        if taken_count and not self._streams.is_in_block:
+            self.lifetime.hear_whole()
         return taken_count == FRAMES_AT_ONCE or not has_time
 
     def _announce(self) -> None:

@@ -1,9 +1,10 @@
 """What time does to a connection and to the answers in it: pure policy. `now` is in monotonic seconds.
 
-A client that is silent is asked whether it is there, and dropped if it does not answer. A connection that is idle or
-old is drained: the client hears that it should begin no more streams here, a moment later none is taken, and when the
-grace is over its streams are ended, and then the connection is closed. One that is ended gets a moment to close, then
-it is cut.
+A client that is silent is asked whether it is there, and dropped if it does not answer. So is one that begins a frame
+or a header block and does not end it: nothing else may come in between, so it cannot answer. A connection that is idle
+or old is drained: the client hears that it should begin no more streams here, a moment later none is taken, and when
+the grace is over its streams are ended, and then the connection is closed. One that is ended gets a moment to close,
+then it is cut.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Lifetime:
         "_drain_at",
         "_idle_seconds_max",
         "_idle_since",
+        "_whole_at",
         "ended_at",
         "has_settings",
         "heard_at",
@@ -68,7 +70,8 @@ class Lifetime:
         self._clogged_at: float | None = None
         self._drain_at: float | None = None
         self.heard_at = now
-        """When something of the client came last."""
+        """When something of the client came last: the time of whatever it brings."""
+        self._whole_at = now  # when a frame was whole last, and a header block if it was of one
         self.has_settings = False
         """Whether the client has sent its settings, which come first. Set by the connection."""
         self.is_drained = False
@@ -78,13 +81,17 @@ class Lifetime:
 
     def begin(self, now: float) -> None:
         """Notes that the transport is there: from now on the client's time counts."""
-        self._began_at = self._idle_since = self.heard_at = now
+        self._began_at = self._idle_since = self._whole_at = self.heard_at = now
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
     def hear(self, now: float) -> None:
-        """Notes that something of the client came."""
+        """Notes that something of the client came, perhaps a part of a frame."""
         self.heard_at = now
+
+    def hear_whole(self) -> None:
+        """Notes that a frame is whole with what has come, and that no header block waits for its rest."""
+        self._whole_at = self.heard_at
 
     def clog(self, now: float) -> None:
         """Notes that the client takes nothing at the moment."""
@@ -135,10 +142,10 @@ class Lifetime:
             return Due(Step.DROP, "no settings came") if now - self._began_at > SETTINGS_SECONDS_MAX else None
         if self._clogged_at is not None and now - self._clogged_at > CLOGGED_SECONDS_MAX:
             return Due(Step.DROP, "a client takes nothing")
-        if self._asked_at is not None and self.heard_at < self._asked_at:
+        if self._asked_at is not None and self._whole_at < self._asked_at:
             is_late = now - self._asked_at > PING_SECONDS_MAX
             return Due(Step.DROP, "a client is not there any more") if is_late else None
-        if now - self.heard_at > SILENT_SECONDS_MAX:
+        if now - self._whole_at > SILENT_SECONDS_MAX:
             self._asked_at = now
             return Due(Step.ASK)
         return None
