@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
-from typing import LiteralString
+from typing import Any, LiteralString
+from uuid import uuid4
 
 import pytest
 
@@ -16,7 +18,7 @@ from webhook_grpc.domain.cursor import Position
 from webhook_grpc.domain.errors import CursorExpired, FailedPrecondition
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.hub.log.batches import Batch
-from webhook_grpc.hub.log.tail import Tail
+from webhook_grpc.hub.log.tail import Subscription, Tail
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.store.connection.session import Row
 from webhook_grpc.store.db import Database, LoopConnection, Params
@@ -193,6 +195,30 @@ async def test_subscribers_that_join_and_leave_miss_nothing(database: Database, 
         position = feed.advanced(position, changes)
     assert [seq for shard, seq in seen if shard == 5] == list(range(1, position[5] + 1))
     assert [seq for shard, seq in seen if shard == 6] == list(range(1, 13))
+
+
+async def test_whoever_joins_another_log_gets_nothing_of_the_one_that_was_read_meanwhile(
+    postgres: TestPostgres, written: Log, tail: Tail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restored database: a watcher has read its new name while the tail still holds changes of before."""
+    other, read, joined = uuid4(), feed.read, asyncio.Queue[Subscription]()
+
+    async def read_slowly(*positions: Any) -> list[feed.Change]:
+        changes = await read(*positions)
+        if changes and not joined.qsize():
+            postgres.rows("UPDATE meta SET log_incarnation = %s", [other])
+            joined.put_nowait(await stack.enter_async_context(tail.subscribe(1, log=other)))
+        return changes
+
+    async with tail.subscribe(1) as before, AsyncExitStack() as stack:
+        monkeypatch.setattr(feed, "read", read_slowly)
+        written.write(1, 1)
+        while not before.replaced:
+            await before.take(5)
+        subscription = await joined.get()
+        monkeypatch.setattr(feed, "read", read)
+        written.write(1)
+        assert keys(changes_of(await subscription.take(5))) == [(1, 3)]
 
 
 async def test_a_slow_subscriber_loses_its_buffer_and_nobody_elses(

@@ -244,6 +244,8 @@ class Tail:
             await self._look()
         position = await self._current_position()
         changes = await feed.read(self._queries, position, _NO_END, self._read_at)
+        if self._position is not position:  # somebody found meanwhile that there is another log: these are not of it
+            return True
         if not changes:
             return False
         batch = Batch(position, changes, feed.advanced(position, changes))
