@@ -164,13 +164,15 @@ class DistributionPostgres:
     def _run(self, program: str, *arguments: str, check: bool = True, before: Sequence[str] = ()) -> None:
         """Runs a program as the server's user. `before`: a command that runs a command, and changes the user itself."""
         user = None if before else self._user
+        # Only once it is that user's: libfaketime of one process of root's leaves a file that the user may not open.
+        variables = [f"{name}={value}" for name, value in self.environment.items()]
         said = self._directory / "said"
         with said.open("wb") as stderr:  # not a pipe: the server would inherit it and keep it open
             done = subprocess.run(
-                [*before, str(self._bin / program), *arguments],
+                [*before, "env", *variables, str(self._bin / program), *arguments],
                 check=False,
                 cwd="/",
-                env={**os.environ, "LC_ALL": "C.UTF-8", **self.environment},
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
                 user=user,
                 group=user,
                 stdin=subprocess.DEVNULL,
