@@ -16,7 +16,7 @@ def test_what_is_made_is_taken_as_it_is_until_the_source_changes(
 ) -> None:
     """pytest would put a file of its own in the place of one that it does not take."""
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     module = tmp_path / "test_made.py"
     module.write_text("def equal(one, other):\n    assert one == other\n")
     byte_code.make([tmp_path])
