@@ -15,7 +15,7 @@ import pytest
 import structlog
 from hypothesis import HealthCheck
 
-from tests.support import cells, durations, parsing, shaking, sharing, slowness
+from tests.support import byte_code, cells, durations, parsing, shaking, sharing, slowness
 from tests.support.cells import CellPostgres
 from tests.support.full import in_full
 from tests.support.past import Past
@@ -50,6 +50,12 @@ def pytest_report_header() -> list[str]:
     """Says how slow this machine is, measured before the workers are started, who take it over; and the shaking."""
     slower = f"slowness: {slowness.ratio():.2f} (deadlines are multiplied by it, see tests/support/slowness.py)"
     return [slower, shaking.header()]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compiles the tests before pytest-xdist starts the workers, each of which would compile all of them."""
+    if session.config.getoption("numprocesses", None):
+        byte_code.make(session.config.invocation_params.dir / path.partition("::")[0] for path in session.config.args)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # before pytest-timeout looks how long the test may take
@@ -95,8 +101,10 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what is imported and collected out of the garbage collector, for good."""
-    gc.collect()
+    """Takes what is imported and collected out of the garbage collector, for good, with what of it is garbage already.
+
+    To look for that costs each process 0.3 CPU seconds, and frees 20 MB.
+    """
     gc.freeze()
 
 

@@ -15,6 +15,7 @@ from .scenario import Scenario
 from .scenarios import BY_NAME, SCENARIOS
 
 _SECONDS: Final = 2.0  # of each fault
+_GAPS: Final = 1.5  # as long as in a round of its own: the load goes on from the first fault to the last
 
 # Each with the same webhooks and settings. What a fault excuses is bounded by its time, also beside others.
 _TOGETHER: Final = (
@@ -42,6 +43,7 @@ def combined(parts: Sequence[Scenario]) -> Scenario:
         needs_load=any(part.needs_load for part in parts),
         reconnect_seconds=next((part.reconnect_seconds for part in parts if part.reconnect_seconds), None),
         away_seconds=max(part.away_seconds for part in parts),
+        gap_seconds=_GAPS * min(part.gap_seconds for part in parts),
         short_seconds=_SECONDS,
     )
     for part in parts:
@@ -51,7 +53,8 @@ def combined(parts: Sequence[Scenario]) -> Scenario:
 
 
 _OF_ITS_OWN: Final = (
-    "name", "inject", "proxied", "needs_load", "reconnect_seconds", "away_seconds", "short_seconds",
+    "name", "inject", "proxied", "needs_load", "reconnect_seconds", "away_seconds", "gap_seconds",
+    "short_seconds",
 )  # fmt: skip
 COMBINED: Final = tuple(combined([BY_NAME[name] for name in names]) for names in _TOGETHER)
 

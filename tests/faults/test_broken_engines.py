@@ -66,7 +66,7 @@ CASES = [
 _KILLED = replace(BY_NAME["kill -9"], reconnect_seconds=0.4, away_seconds=0.3)
 _PAUSED_PLAN = (*BY_NAME["webhook switched off"].plan, EndpointPlan(1, address="127.0.0.2", rate_limit=2))
 _PAUSED = replace(BY_NAME["slow reads"], inject=pause, plan=_PAUSED_PLAN)
-_UNHEARD = replace(BY_NAME["DNS failing"], inject=unheard, plan=UNHEARD_PLAN)
+_UNHEARD = replace(BY_NAME["DNS failing"], inject=unheard, plan=UNHEARD_PLAN, drain_seconds_max=5.0)
 _TOGETHER = {
     ("impatient", "no_limit", "reformats"): _QUIET,
     ("acknowledge_before_commit", "skip_catch_up", "settle_before_send"): _KILLED,

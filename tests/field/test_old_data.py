@@ -1,7 +1,7 @@
 """A database that has lived for a month costs no more to ask than a new one: in pages, not in time.
 
 30 daily partitions of the log, some of them dropped and made again; autovacuum was off; the outbox was large once, and
-its rows are gone; statistics are of another time. A fortieth of the size by default; `WEBHOOK_TEST_OLD_DATA_SCALE=1`
+its rows are gone; statistics are of another time. An eightieth of the size by default; `WEBHOOK_TEST_OLD_DATA_SCALE=1`
 is ten million attempts and a million deleted deliveries, and takes about 20 GB and ten minutes.
 """
 
@@ -35,7 +35,7 @@ from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
 from webhook_grpc.store.upkeep import bloat, retention
 
-SCALE: Final = float(os.environ.get("WEBHOOK_TEST_OLD_DATA_SCALE", "0.025"))
+SCALE: Final = float(os.environ.get("WEBHOOK_TEST_OLD_DATA_SCALE", "0.0125"))
 ATTEMPTS: Final = round(10_000_000 * SCALE)
 DELETED: Final = round(1_000_000 * SCALE)
 SHARE_MAX: Final = 1.5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
@@ -47,17 +48,26 @@ def patience() -> None:
     expect.set_options(timeout=slowness.scaled(10) * 1000)
 
 
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The program of the browser: without what only a window needs, where Debian has that apart.
+
+    It runs and draws a page as the whole one does, for two thirds of the CPU time. The acceptance walk has that one.
+    """
+    return shutil.which("chromium-headless-shell") or need("chromium")
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncGenerator[Browser]:
+async def browser(chromium: str) -> AsyncGenerator[Browser]:
     """Chromium without a window.
 
     To stop Playwright has a bound, too: without one a test run once hung for good after its browser had.
     """
     playwright = await async_playwright().start()
-    chromium = await playwright.chromium.launch(executable_path=need("chromium"), args=ARGUMENTS)
-    yield chromium
+    browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    yield browser
     async with slowness.timeout(CLOSE_SECONDS):
-        await chromium.close()
+        await browser.close()
         await playwright.stop()
 
 

@@ -18,6 +18,7 @@ from tests.page.installation import OPERATOR, READER, Installation
 from tests.page.keyboard import at_once, has_keys
 from tests.support import slowness
 from tests.support.authority import Authority
+from tests.support.distribution import need
 from tests.support.full import in_full
 from tests.support.receiver import Gate, Receiver, answer, answers
 from tests.support.service import CUSTOMER, ServiceFactory
@@ -38,6 +39,12 @@ PRODUCT = """customElements.whenDefined("wg-app").then(() => {
   document.querySelector("wg-app").getToken = () => nextToken();
 })"""
 DATA = '{"price":1.0,"id":12345678901234567890,"price":2}'
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """The browser that people have, whole: other tests of the page do without what only a window needs."""
+    return need("chromium")
 
 
 @pytest_asyncio.fixture(loop_scope="module")

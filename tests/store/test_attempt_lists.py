@@ -23,6 +23,7 @@ from webhook_grpc.store.lists import merged, pages
 from webhook_grpc.store.lists.attempts import AttemptKey, list_attempts
 from webhook_grpc.store.lists.pages import PageBounds
 
+pytestmark = pytest.mark.xdist_group("scene")  # which one process makes
 EVERYTHING = AttemptFilter(None)
 
 

@@ -20,6 +20,7 @@ from webhook_grpc.store.lists import merged, pages
 from webhook_grpc.store.lists.deliveries import DeliveryKey, list_deliveries
 from webhook_grpc.store.lists.pages import PageBounds
 
+pytestmark = pytest.mark.xdist_group("scene")  # which one process makes
 EVERYTHING = DeliveryFilter(None)
 ENDED = (DeliveryStatus.FAILED, DeliveryStatus.CANCELLED, DeliveryStatus.EXPIRED)
 

@@ -14,6 +14,8 @@ from webhook_grpc.domain.model import Delivery
 from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import lookup
 
+pytestmark = pytest.mark.xdist_group("scene")  # which one process makes
+
 
 @pytest.fixture
 async def deliveries(database: Database, connection: LoopConnection) -> list[Delivery]:
