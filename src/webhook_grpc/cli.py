@@ -1,6 +1,6 @@
 """The service's own command line (serve, migrate, keys, tokens …); clients/cli has the one that calls a service.
 
-Every expected failure is one sentence and a non-zero exit status.
+Every expected failure is one sentence and a non-zero exit status; a line that is wrong is status 2.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from webhook_grpc.commands.resealing import KeysFailed
 from webhook_grpc.commands.settings import settings_command
 from webhook_grpc.commands.token_places import TokensFailed
 from webhook_grpc.commands.tokens import tokens_group
+from webhook_grpc.commands.usage import Program
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.record import record
 from webhook_grpc.parent.addresses import AddressTaken
@@ -64,7 +65,9 @@ from .settings import (
 _SAY_SECONDS_MAX: Final = 0.1  # the event loop waits for the first lines on stdout
 
 
-@click.group(context_settings=HELP_NAMES, epilog=examples("webhook-grpc serve", "webhook-grpc migrate --help"))
+@click.group(
+    cls=Program, context_settings=HELP_NAMES, epilog=examples("webhook-grpc serve", "webhook-grpc migrate --help")
+)
 @click.version_option(__version__, prog_name="webhook-grpc")
 def main() -> None:
     """Webhook delivery: events in over gRPC, signed POSTs out, every result watched live.
