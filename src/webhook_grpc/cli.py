@@ -39,6 +39,7 @@ from webhook_grpc.process.embedded_watch import EmbeddedWatch
 from webhook_grpc.process.family.siblings import ParentGone, Siblings
 from webhook_grpc.process.log.logs import configure_logging
 from webhook_grpc.process.machine.garbage import pause_collection, resume_collection
+from webhook_grpc.process.orphans import Orphans
 from webhook_grpc.process.secret_keys import load_secret_keys
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import StopSignals
@@ -90,7 +91,7 @@ def main() -> None:
 def serve(processes: str | None, descriptor: int | None) -> None:
     """Run the service in the foreground until SIGTERM, SIGHUP or Ctrl-C, which drain it."""
     signals, manager = StopSignals(), ServiceManager.taken_from(os.environ)
-    with signals as stop, _explained_failures():
+    with signals as stop, Orphans(), _explained_failures():
         if descriptor is not None:
             _run_as_child(descriptor, signals)
             return
