@@ -24,13 +24,18 @@ _TO_THE_FIRST_PAGE: Final = '<!doctype html><meta http-equiv="refresh" content="
 def main() -> None:
     """Installs the generator if it is not there, and makes the site; ends with status 1 if a link is dead."""
     _install(tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["docs"])
-    # All are read: pages that have not changed would not be judged again, and a second run would find nothing.
-    strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
-    places = ("--conf-dir", ROOT / "scripts" / "site", "--doctree-dir", ROOT / "build" / "doctrees")
-    if _run(TOOLS / "bin" / "python", "-m", "sphinx", "--builder", "html", *strict, *places, ROOT, SITE):
+    if _run(*command(ROOT, ROOT / "scripts" / "site", SITE)):
         sys.exit("docs: see above; the site is not whole")
     (SITE / "index.html").write_text(_TO_THE_FIRST_PAGE)
     print(f"docs: {(SITE / 'index.html').relative_to(ROOT)}")
+
+
+def command(root: Path, configuration: Path, site: Path) -> list[str | Path]:
+    """Returns what makes a site of the documents below a folder: says all that is not whole, and fails then."""
+    # All are read: pages that have not changed would not be judged again, and a second run would find nothing.
+    strict = ("--fresh-env", "--fail-on-warning", "--keep-going", "--nitpicky", "--quiet")
+    places = ("--conf-dir", configuration, "--doctree-dir", site.with_name("doctrees"))
+    return [TOOLS / "bin" / "python", "-m", "sphinx", "--builder", "html", *strict, *places, root, site]
 
 
 def _install(requirements: list[str]) -> None:

@@ -1,6 +1,6 @@
 """The service's own command line (serve, migrate, keys, tokens …); clients/cli has the one that calls a service.
 
-Every expected failure is one sentence and a non-zero exit status.
+Every expected failure is one sentence and a non-zero exit status; a line that is wrong is status 2.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from webhook_grpc.commands.resealing import KeysFailed
 from webhook_grpc.commands.settings import settings_command
 from webhook_grpc.commands.token_places import TokensFailed
 from webhook_grpc.commands.tokens import tokens_group
+from webhook_grpc.commands.usage import Program
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.record import record
 from webhook_grpc.parent.addresses import AddressTaken
@@ -38,6 +39,7 @@ from webhook_grpc.process.embedded_watch import EmbeddedWatch
 from webhook_grpc.process.family.siblings import ParentGone, Siblings
 from webhook_grpc.process.log.logs import configure_logging
 from webhook_grpc.process.machine.garbage import pause_collection, resume_collection
+from webhook_grpc.process.orphans import Orphans
 from webhook_grpc.process.secret_keys import load_secret_keys
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import StopSignals
@@ -64,7 +66,9 @@ from .settings import (
 _SAY_SECONDS_MAX: Final = 0.1  # the event loop waits for the first lines on stdout
 
 
-@click.group(context_settings=HELP_NAMES, epilog=examples("webhook-grpc serve", "webhook-grpc migrate --help"))
+@click.group(
+    cls=Program, context_settings=HELP_NAMES, epilog=examples("webhook-grpc serve", "webhook-grpc migrate --help")
+)
 @click.version_option(__version__, prog_name="webhook-grpc")
 def main() -> None:
     """Webhook delivery: events in over gRPC, signed POSTs out, every result watched live.
@@ -87,7 +91,7 @@ def main() -> None:
 def serve(processes: str | None, descriptor: int | None) -> None:
     """Run the service in the foreground until SIGTERM, SIGHUP or Ctrl-C, which drain it."""
     signals, manager = StopSignals(), ServiceManager.taken_from(os.environ)
-    with signals as stop, _explained_failures():
+    with signals as stop, Orphans(), _explained_failures():
         if descriptor is not None:
             _run_as_child(descriptor, signals)
             return

@@ -558,6 +558,28 @@ async def test_a_call_in_progress_ends_well_when_the_server_stops(
     await stopping
 
 
+async def test_a_call_that_outlasts_the_stop_is_ended_with_its_reason(
+    services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_CALL_GRACE_SECONDS", 0.0)
+    service = await services.start()
+    world = await furnish(service)
+    entered = asyncio.Event()
+
+    async def for_ever(*_: object) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(webhooks, "get", for_ever)
+    call = asyncio.ensure_future(refusal(ask(service, "GetWebhook", valid_requests(world)["GetWebhook"])))
+    await entered.wait()
+    await service.app.stop()
+
+    refused = await call
+    assert (refused.code, refused.reason) == (UNAVAILABLE, "SERVER_STOPPING")
+    assert refused.retry_seconds > 0
+
+
 async def test_a_call_that_began_before_its_client_heard_of_the_stop_is_served(
     services: ServiceFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

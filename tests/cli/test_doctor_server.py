@@ -29,7 +29,7 @@ from webhook_grpc.store.registry.resealing import Kind
 live = pytest.mark.asyncio(loop_scope="module")
 KEY, OTHER_KEY = base64.b64encode(SECRET_KEY).decode(), base64.b64encode(bytes(32)).decode()
 OF_SERVER = ["hosts", "database TLS", "pooler", "locale", "session settings", "connections"]
-OF_SCHEMA = ["schema", "role", "caller", "secret keys"]
+OF_SCHEMA = ["schema", "role", "statistics", "caller", "secret keys"]
 CHECKS = ["settings", "tokens", "TLS", "egress", "file limit", "database", *OF_SERVER, *OF_SCHEMA]
 
 

@@ -392,3 +392,22 @@ def test_the_help_of_each_of_the_services_own_commands_ends_with_examples_that_i
             if "--help" not in given:
                 place.make_context(example, given, parent=context)  # raises what a person would be told
         assert command is main or isinstance(command, click.Group) or " ".join(words) in " ".join(examples)
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "remedy"),
+    [
+        ("serve --proceses 2", "No such option '--proceses'. Did you mean '--processes'?", "webhook-grpc serve"),
+        ("serve --processes", "Option '--processes' requires an argument.", "webhook-grpc"),
+        ("tokens revok 3", "No such command 'revok'. Did you mean 'revoke'?", "webhook-grpc tokens"),
+        (
+            "tokens create --role admin",
+            "name customers with --customer-id, or give --all-customers",
+            "webhook-grpc tokens create",
+        ),
+        ("keys rotate now", "Got unexpected extra argument (now)", "webhook-grpc keys rotate"),
+    ],
+)
+def test_a_wrong_line_is_one_sentence_that_says_where_to_look(line: str, said: str, remedy: str) -> None:
+    done = CliRunner().invoke(main, shlex.split(line), prog_name="webhook-grpc")
+    assert (done.exit_code, done.stderr) == (2, f"error: {said}\n  try: {remedy} --help\n")

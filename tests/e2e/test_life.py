@@ -111,10 +111,11 @@ async def test_a_signal_drains_and_the_same_again_changes_nothing(
 
 
 @only_root
+@pytest.mark.slow(5)
 @pytest.mark.parametrize("processes", in_full(["1", "2"], short=["1"]))
 async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path, processes: str) -> None:
-    """PID 1, a read-only file system, a user without a name and a home: it serves, and a signal drains it."""
-    for program in ("unshare", "setpriv"):
+    """PID 1, a read-only file system, a user without a name and a home: it serves, leaves no zombie, and drains."""
+    for program in ("unshare", "setpriv", "nsenter"):
         need(program)
     if (await run(*CONTAINER, "true", settings={}))[0] != 0:
         pytest.skip("this machine makes no name spaces")
@@ -123,7 +124,9 @@ async def test_the_strictest_container_will_do(database_url: str, tmp_path: Path
     process = await Process.start(log, (*CONTAINER, *NOBODY, str(CLI)), **settings)
     try:
         await process.stub.ListWebhooks(service_pb2.ListWebhooksRequest())
-        os.kill(first_child(process.process.pid), signal.SIGTERM)
+        init = first_child(process.process.pid)
+        await an_orphan_ends_and_is_collected(init)
+        os.kill(init, signal.SIGTERM)
         async with slowness.timeout(20):
             assert await process.process.wait() == 0
         assert '"stopped"' in log.read_text().splitlines()[-1]
@@ -155,6 +158,22 @@ def open_to_all(folder: Path) -> None:
     folder.chmod(0o777)
     for parent in folder.parents[:-1]:
         parent.chmod(parent.stat().st_mode | 0o011)
+
+
+async def an_orphan_ends_and_is_collected(init: int) -> None:
+    """As of somebody who has left something running in a container. With several processes the children stay."""
+    before = children_of(init)
+    await run("nsenter", f"--target={init}", "--pid", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &", settings={})
+    [orphan] = children_of(init) - before
+    os.kill(orphan, signal.SIGKILL)
+    async with slowness.timeout(40):
+        while orphan in children_of(init):
+            await asyncio.sleep(0.05)  # the kernel gives no signal
+    assert children_of(init) == before
+
+
+def children_of(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
 def first_child(pid: int) -> int:

@@ -10,13 +10,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from webhook.v1 import delivery_pb2
+from webhook.v1 import delivery_pb2, service_pb2
 
 from tests.support import slowness
 from tests.support.past import Past
 from tests.support.postgres import TestPostgres
 from tests.support.receiver import Receiver, answer
-from tests.support.service import Service, ServiceFactory
+from tests.support.service import CUSTOMER, Service, ServiceFactory
 from tests.support.symptoms import Line
 from webhook_grpc.domain.ids import parse_event_id, shard_of
 from webhook_grpc.engine.duties import rescheduling
@@ -201,19 +201,26 @@ def _partitions_made(service: Service) -> bool:
 async def test_what_finds_no_partition_for_today_makes_it(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, past: Past, table: str
 ) -> None:
-    """As when the database's clock jumps by more days than partitions are made ahead: publishing, and settling."""
+    """As when the database's clock jumps by more days than partitions are made ahead: publishing, tests, settling."""
     service = await services.start()
-    await service.create_webhook(receiver.url())
+    webhook = await service.create_webhook(receiver.url())
     async with slowness.timeout(20):
         while not _partitions_made(service):  # which would be first
             await asyncio.sleep(0.01)
     [(name,)] = postgres.rows(f"SELECT '{table}_' || to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD')")  # pyright: ignore[reportArgumentType] # type: ignore[arg-type]
-    postgres.rows(f"DROP TABLE {name}")  # pyright: ignore[reportArgumentType] # type: ignore[arg-type]
+    drop = f"DROP TABLE {name}"
     try:
         async with service.watching() as watch:
-            await service.publish()
-            [ended] = await watch.until_ended()
-        assert ended.status == SUCCEEDED
-        assert len(receiver.requests) == 1
+            if table == "events":
+                postgres.rows(drop)  # pyright: ignore[reportArgumentType] # type: ignore[arg-type]
+                request = service_pb2.TestWebhookRequest(customer_id=CUSTOMER, webhook_id=webhook.webhook_id)
+                tested = await service.stub.TestWebhook(request)
+                assert tested.delivery.status == SUCCEEDED
+            postgres.rows(drop)  # pyright: ignore[reportArgumentType] # type: ignore[arg-type]
+            published = await service.publish()
+            await watch.until(
+                lambda told: any(one.event_id == published.event_id and one.status == SUCCEEDED for one in told)
+            )
+        assert len(receiver.requests) == 1 + (table == "events")
     finally:
         await past.restore()

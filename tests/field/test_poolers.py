@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
 import re
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, LiteralString, cast
 
+import grpc
 import pytest
 from click.testing import CliRunner
 from psycopg import AsyncConnection
 from webhook.v1 import service_pb2 as pb
 
 from tests.field.conftest import Field
+from tests.support import slowness
+from tests.support.full import in_full
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import query
 from tests.support.receiver import Receiver
@@ -32,6 +36,10 @@ from webhook_grpc.store.schema.migrate import check_schema, migrate
 Start = Callable[[str], ServiceFactory]
 
 ROUNDS = 30  # of twelve calls
+PUBLISHERS = 8
+STORED: LiteralString = "SELECT webhook_grpc.event_id_text(event_id) FROM webhook_grpc.events"
+RESTARTS = in_full(20, short=3)
+BETWEEN_RESTARTS = 60  # events that are acknowledged
 
 
 @contextmanager
@@ -133,7 +141,7 @@ async def test_a_session_pooler_works_without_a_word_of_it(
         {"array_nulls": "off"},
         {"bytea_output": "escape"},
         {"default_transaction_isolation": "repeatable read"},
-        {"statement_timeout": "1000"},
+        {"statement_timeout": "50"},  # less than looking takes
         {"lock_timeout": "1000"},
     ],
     ids=lambda setting: " ".join(*setting.items()),
@@ -214,4 +222,67 @@ async def test_all_calls_work_behind_a_transaction_pooler(field: Field, receiver
         assert await settings_that_clients_left(pooler.url) == set(), "no other client sees a setting of ours"
         [(prepared,)] = query(pooler.url, "SELECT count(*) FROM pg_prepared_statements")
         assert prepared == 0
+        await factory.stop()
+
+
+class Acknowledged:
+    """Producers that publish until they are stopped, and what they were acknowledged: event ids by request id."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        self.events: dict[str, str] = {}
+        self._services = services
+        self._is_over = False
+
+    async def publish(self, number: int) -> None:
+        """Calls again with the same request id until it is acknowledged, as clients do."""
+        for event in itertools.count():
+            request_id = f"{number}-{event}"
+            while request_id not in self.events:
+                service = self._services[event % len(self._services)]
+                try:
+                    published = await service.publish(request_id=request_id)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                        raise
+                    await asyncio.sleep(0.01)  # the pause of a client
+                else:
+                    self.events[request_id] = published.event_id
+            if self._is_over:
+                return
+
+    async def until(self, count: int) -> None:
+        """Returns when so many are acknowledged."""
+        async with slowness.timeout(60):
+            while len(self.events) < count:
+                await asyncio.sleep(0.01)  # a dict gives no signal
+
+    def stop(self) -> None:
+        """Lets each producer end with the event that it is about."""
+        self._is_over = True
+
+
+@pytest.mark.slow(4)
+async def test_a_transaction_pooler_that_is_killed_under_load_and_comes_back_loses_nothing_acknowledged(
+    field: Field, receiver: Receiver, services_on: Start
+) -> None:
+    field.alter(jit="off")
+    with pgbouncer(field, "transaction") as pooler:
+        factory = services_on(pooler.url)
+        services = [await factory.start(database_pooler="transaction") for _ in range(2)]
+        await services[0].create_webhook(receiver.url(), max_in_flight=50)
+        acknowledged = Acknowledged(services)
+        async with asyncio.TaskGroup() as producers:
+            for number in range(PUBLISHERS):
+                producers.create_task(acknowledged.publish(number))
+            for restart in range(RESTARTS):
+                await acknowledged.until((2 * restart + 1) * BETWEEN_RESTARTS)
+                await asyncio.to_thread(pooler.restart)
+                await acknowledged.until((2 * restart + 2) * BETWEEN_RESTARTS)
+            acknowledged.stop()
+        events = set(acknowledged.events.values())
+        assert len(events) == len(acknowledged.events), "one event for each request id"
+        assert {event_id for (event_id,) in query(field.url, STORED)} == events, "and no other is stored"
+        async with slowness.timeout(60):
+            while not events <= {request.event_id for request in receiver.requests}:
+                await asyncio.sleep(0.05)  # each of them is sent, whatever was in flight
         await factory.stop()

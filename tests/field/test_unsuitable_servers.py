@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from psycopg.conninfo import make_conninfo
 
+from tests.field.test_doctor import found
 from tests.support.distribution import DistributionPostgres
 from tests.support.pgbouncer import PgBouncer
 from tests.support.postgres import query
@@ -217,6 +218,11 @@ def test_a_standby_is_one_sentence(server: DistributionPostgres, new_database: N
         assert "the server is a standby" in refused(url)
         with pytest.raises(UnsuitableServer, match="connect to the primary"):
             check_schema(url)
+        by_check = found(url)
+        assert by_check["database"].state == "problem"
+        assert by_check["database"].detail.startswith("the server is a standby, which is read-only; connect to")
+        assert by_check["pooler"].state == "ok", "what can be said of a standby is said"
+        assert by_check["schema"].state == "skipped"
     finally:
         server.stop()
         (server.data / "standby.signal").unlink()

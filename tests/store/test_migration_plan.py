@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
-from typing import Final, LiteralString
+import time
+from collections.abc import Callable, Generator
+from typing import Any, Final, LiteralString
 
 import orjson
 import psycopg
 import pytest
 from click.testing import CliRunner
 
+from tests.support import slowness
+from tests.support.full import IS_FULL
 from tests.support.postgres import TestPostgres, query
 from tests.support.schema import add_partition
 from webhook_grpc.cli import main
+from webhook_grpc.store.schema import migrate as migrate_module
 from webhook_grpc.store.schema import migration_files
 from webhook_grpc.store.schema.migrate import SchemaError, migrate, plan
 from webhook_grpc.store.schema.migration_effects import Lock, effects_of
-from webhook_grpc.store.schema.migration_files import POST, StepKind, migration_names, read_migrations
+from webhook_grpc.store.schema.migration_files import POST, MigrationStep, StepKind, migration_names, read_migrations
 from webhook_grpc.store.schema.migration_plan import Size
 from webhook_grpc.store.schema.migration_steps import run_step
 
@@ -30,6 +34,10 @@ RECORDED: LiteralString = "SELECT name, steps_done, step_count FROM webhook_migr
 FILL: LiteralString = """
 INSERT INTO idempotency_keys SELECT 7, 'past-' || n, gen_random_uuid(), n, now() FROM generate_series(1, 5000) n
 """
+FILL_MUCH: LiteralString = """
+INSERT INTO idempotency_keys SELECT 7, 'past-' || n, gen_random_uuid(), n, now() FROM generate_series(1, 1000000) n
+"""
+TIMES_OFF_MAX: Final = 10  # "about"
 LIVE: LiteralString = "INSERT INTO workers VALUES (gen_random_uuid(), now() + interval '50 s', false)"
 ALTERED = "ALTER TABLE event_types ADD COLUMN json_schema text, ADD CO…"
 # Weaker than any that a migration has to name: reading, and what comes with SELECT … FOR UPDATE.
@@ -110,6 +118,31 @@ def test_the_plan_for_an_earlier_version_is_what_is_left_and_changes_nothing(url
         dict.fromkeys((step.migration, step.step_count) for step in steps)
     )
     assert plan(url) == []
+
+
+@pytest.mark.slow(30)
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(not IS_FULL, reason="fills a table with a million rows: make test-long")
+def test_the_time_that_the_plan_names_is_of_the_order_of_that_which_it_takes(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate_to(url, 2)
+    query(url, FILL_MUCH)
+    query(url, "ANALYZE idempotency_keys")
+    planned = {step.statement: step.seconds for step in plan(url) if step.table == "idempotency_keys" and step.seconds}
+    assert "CREATE INDEX CONCURRENTLY idempotency_keys_by_time" in planned
+    took = dict[str, float]()
+
+    def timed(connection: Any, step: MigrationStep, record: Callable[[], None]) -> None:
+        began = time.monotonic()
+        run_step(connection, step, record)
+        took[effects_of(step)[0].statement] = time.monotonic() - began
+
+    monkeypatch.setattr(migrate_module, "run_step", timed)
+    migrate(url)
+    for statement, seconds in planned.items():
+        said = f"{statement}: planned {seconds:.1f} s, took {took[statement]:.1f} s"
+        assert seconds / TIMES_OFF_MAX < took[statement] < slowness.scaled(seconds * TIMES_OFF_MAX), said
 
 
 def test_the_plan_goes_on_where_a_migrator_stopped(url: str) -> None:

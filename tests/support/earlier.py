@@ -1,10 +1,15 @@
 """Earlier versions of this program: their own code from the history, run with today's dependencies.
 
+In `make test-long` with exactly those that the image of that version was locked with, if it had such a file: an
+environment of them is made from the index, which takes a minute. Today's will do for the rest: what an upgrade changes
+is the program.
+
 A test that needs one is skipped where there is no history (a tarball), and fails there with `CI=true`.
 """
 
 from __future__ import annotations
 
+import atexit
 import functools
 import io
 import os
@@ -18,8 +23,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.lock import SERVICE as LOCK
+
 from tests.support import slowness
 from tests.support.distribution import missing
+from tests.support.full import IS_FULL
 from tests.support.process import ROOT, environment
 from webhook_grpc.store.schema.migration_files import FOLDER, POST, migration_names
 
@@ -27,6 +35,8 @@ from webhook_grpc.store.schema.migration_files import FOLDER, POST, migration_na
 WITH_0001 = "7085029"
 WITH_0002 = "1542c2d"
 WITH_0004 = "abb2400"
+
+_INSTALL_SECONDS_MAX = 300
 
 _MIGRATING = """
 import os, sys
@@ -47,9 +57,10 @@ _RUN = "from webhook_grpc.cli import main; main()"
 
 @dataclass(frozen=True)
 class Earlier:
-    """A checkout of an earlier version."""
+    """A checkout of an earlier version, and the Python that runs it."""
 
     path: Path
+    python: str = sys.executable
 
     @property
     def python_path(self) -> str:
@@ -59,12 +70,12 @@ class Earlier:
     @property
     def command(self) -> tuple[str, ...]:
         """The command line of this version, with `python_path` as PYTHONPATH; it migrates the database first."""
-        return (sys.executable, "-c", _MIGRATE_AND_RUN)
+        return (self.python, "-c", _MIGRATE_AND_RUN)
 
     @property
     def program(self) -> tuple[str, ...]:
         """The command line of this version, which migrates nothing by itself."""
-        return (sys.executable, "-c", _RUN)
+        return (self.python, "-c", _RUN)
 
     @property
     def migrations(self) -> Path:
@@ -79,7 +90,7 @@ class Earlier:
     def run(self, script: str, *arguments: str) -> str:
         """Runs a Python script with this version and returns what it printed."""
         done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
+            [self.python, "-c", script, *arguments],
             env=environment(PYTHONPATH=self.python_path),
             capture_output=True,
             text=True,
@@ -113,7 +124,7 @@ def checkout(commit: str, without: Iterable[str] = ()) -> Generator[Earlier]:
     try:
         with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
             tar.extractall(path, filter="data")
-        earlier = Earlier(path)
+        earlier = Earlier(path, _python_with(_lock(commit)) if IS_FULL else sys.executable)
         for name in without:
             (earlier.migrations / f"{name}.sql").unlink()
         yield earlier
@@ -126,6 +137,29 @@ def _archive(commit: str) -> bytes:
     return _git("archive", commit, "src", "generated/python") or missing(
         f"git and the commit {commit}", "the whole history has to be checked out"
     )
+
+
+def _lock(commit: str) -> bytes:
+    """What the image of a version was locked with; nothing before there was such a file."""
+    return _git("show", f"{commit}:{LOCK.relative_to(ROOT)}") or b""
+
+
+@functools.cache
+def _python_with(locked: bytes) -> str:
+    """The Python of an environment that has what is locked, and nothing else."""
+    if not locked:
+        return sys.executable
+    folder = Path(tempfile.mkdtemp(prefix="webhook-grpc-locked-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file, python = folder / "requirements.txt", folder / "environment" / "bin" / "python"
+    file.write_bytes(locked)
+    exactly = ("--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "--only-binary=:all:")
+    for command in (
+        (sys.executable, "-m", "venv", str(python.parent.parent)),
+        (str(python), "-m", "pip", "install", *exactly, "-r", str(file)),
+    ):
+        subprocess.run(command, check=True, timeout=slowness.scaled(_INSTALL_SECONDS_MAX))
+    return str(python)
 
 
 def _git(*arguments: str) -> bytes | None:

@@ -39,14 +39,18 @@ class PgBouncer:
         )
         users = [str(server["user"]), "pgbouncer", *roles]
         (self._directory / "users").write_text("".join(f'"{name}" ""\n' for name in users))
-        user = "postgres" if os.geteuid() == 0 else None  # it does not run as root
-        if user is not None:
-            shutil.chown(self._directory, user, user)
-        log = (self._directory / "log").open("wb")
-        self._process = subprocess.Popen([program, str(file)], stdout=log, stderr=log, user=user, group=user, cwd="/")
-        log.close()
+        self._user = "postgres" if os.geteuid() == 0 else None  # it does not run as root
+        if self._user is not None:
+            shutil.chown(self._directory, self._user, self._user)
+        self._command = (program, str(file))
         self.url = make_conninfo(database_url, host="127.0.0.1", port=self.port)
-        self._wait()
+        self._process = self._started()
+
+    def restart(self) -> None:
+        """Kills it under whatever it does, and starts it again."""
+        self._process.kill()
+        self._process.wait()
+        self._process = self._started()
 
     def reconnect(self) -> None:
         """Lets it open new connections to Postgres, which have the settings of now."""
@@ -59,13 +63,22 @@ class PgBouncer:
         self._process.wait()
         shutil.rmtree(self._directory, ignore_errors=True)
 
-    def _wait(self) -> None:
+    def _started(self) -> subprocess.Popen[bytes]:
+        """Starts it, and returns when it takes connections."""
+        with (self._directory / "log").open("ab") as log:
+            process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, user=self._user, group=self._user, cwd="/"
+            )
+        self._wait(process)
+        return process
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
         until = time.monotonic() + _START_SECONDS_MAX
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
             except OSError:
-                if time.monotonic() > until or self._process.poll() is not None:
+                if time.monotonic() > until or process.poll() is not None:
                     raise AssertionError((self._directory / "log").read_text()) from None
                 time.sleep(0.05)  # it has no signal to wait for
             else:

@@ -16,17 +16,27 @@ from webhook_grpc.commands.postgres import (
     judged_pooler,
     judged_role,
     judged_settings,
+    judged_statistics,
     judged_tls,
 )
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import Right, RoleStanding, Route, Standing
+from webhook_grpc.store.connection.standing import Counted, Right, RoleStanding, Route, Standing
 
 ROUTE = Route("db.internal", 5432, ("db.internal",), "any", "verify-full", True, "TLSv1.3", Pooling.NONE)
 LOCAL = replace(
     ROUTE, host="/run/postgresql", hosts=("/run/postgresql",), sslmode="prefer", has_tls=False, tls_version=None
 )
 FINE = Standing(
-    ROUTE, "UTF8", "C.UTF-8", False, {}, {"the server": 97, "the role app": -1}, {"the server": 10, "the role app": 4}
+    ROUTE,
+    encoding="UTF8",
+    collation="C.UTF-8",
+    is_collation_changed=False,
+    given={},
+    deadlines={},
+    role="app",
+    database="db",
+    limits={"the server": 97, "the role app": -1},
+    open_count={"the server": 10, "the role app": 4},
 )
 ROLE = RoleStanding("app", False, False)
 LACKING = (
@@ -43,6 +53,17 @@ GRANTED = (
     'GRANT SELECT ON TABLE webhook_grpc.tokens, webhook_grpc.workers, webhook_grpc.shards TO "app"; '
     'GRANT USAGE ON SEQUENCE webhook_grpc.webhooks_id_seq TO "app"'
 )
+
+
+SHORT = (
+    "lock_timeout=5ms (database), statement_timeout=300ms (client); a connection of the service may be ended "
+    'before it has its own → ALTER ROLE "app" IN DATABASE "db" SET lock_timeout = 0; take statement_timeout '
+    "out of the options of WEBHOOK_DATABASE_URL, or out of PGOPTIONS"
+)
+# A table of 100,000 rows that was counted when it had as many.
+KNOWN = Counted("s.events", False, 100_000, 2000, 2000, 100_000, True, True)
+OFF = "s.events is believed to have 100,000 rows and has about 2,000,000 → as their owner: ANALYZE s.events"
+NEVER = "s.events was never analysed → as their owner: ANALYZE s.events"
 
 
 def seen(finding: Finding) -> tuple[str, str]:
@@ -85,9 +106,17 @@ def test_all_is_fine_on_a_server_as_it_should_be() -> None:
         (judged_locale(replace(FINE, encoding="SQL_ASCII")), "problem", "ENCODING 'UTF8'"),
         (judged_locale(replace(FINE, is_collation_changed=True)), "warning", "REFRESH COLLATION VERSION"),
         (
-            judged_settings(replace(FINE, given={"statement_timeout": ("300ms", "user")}), Pooling.NONE),
+            judged_settings(replace(FINE, deadlines={"statement_timeout": (5000, "user")}), Pooling.NONE),
             "ok",
-            "statement_timeout=300ms (user); each connection of the service has its own",
+            "statement_timeout=5s (user); each connection of the service has its own",
+        ),
+        (
+            judged_settings(
+                replace(FINE, deadlines={"lock_timeout": (5, "database"), "statement_timeout": (300, "client")}),
+                Pooling.NONE,
+            ),
+            "warning",
+            SHORT,
         ),
         (
             judged_settings(replace(FINE, given={"default_transaction_read_only": ("on", "user")}), Pooling.NONE),
@@ -115,3 +144,32 @@ def test_all_is_fine_on_a_server_as_it_should_be() -> None:
 def test_what_is_not_fine_says_what_to_change(finding: Finding, state: str, words: str) -> None:
     assert finding.state == state
     assert words in seen(finding)[1]
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (KNOWN, ""),
+        (replace(KNOWN, rows_seen=2_000_000), OFF),
+        (replace(KNOWN, rows_seen=2_000_000, pages_now=40_000), ""),  # as many on a page as there were
+        (replace(KNOWN, rows_seen=2_000_000, is_seen_whole=False), ""),  # a crash has begun its own figures again
+        (replace(KNOWN, rows_seen=2_000_000, is_queue=True), ""),
+        (replace(KNOWN, rows=3.0, rows_seen=500), ""),  # of few it does not matter
+        (replace(KNOWN, rows=-1.0, pages=0), NEVER),
+        (replace(KNOWN, has_values=False), NEVER),
+        (replace(KNOWN, rows=-1.0, pages=0, pages_now=3), ""),
+        (replace(KNOWN, rows=0.0, rows_seen=0, has_values=False), ""),  # nothing has values
+    ],
+)
+def test_statistics_are_wrong_where_statements_would_be_planned_for_ten_times_other_rows(
+    table: Counted, words: str
+) -> None:
+    found = judged_statistics([table, replace(KNOWN, name="s.attempts")], counts_by_itself=True)
+    assert (found.state, seen(found)[1] if words else "") == ("warning" if words else "ok", words)
+
+
+def test_of_many_tables_some_are_named_all_are_to_be_analysed_and_autovacuum_is_to_be_on() -> None:
+    found = judged_statistics([replace(KNOWN, name=f"t{n}", rows=-1) for n in range(7)], counts_by_itself=False)
+    assert found.detail == ", ".join(f"t{n} was never analysed" for n in range(5)) + " and 2 more"
+    tables = ", ".join(f"t{n}" for n in range(7))
+    assert found.remedy == f"as their owner: ANALYZE {tables}, and set autovacuum and track_counts to on"

@@ -31,7 +31,7 @@ from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.connection.server_checks import UnsuitableServer, durability_warnings, server_version
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import look, look_at_role
+from webhook_grpc.store.connection.standing import look, look_at_role, look_at_statistics
 from webhook_grpc.store.db import Database, TooFewConnections
 from webhook_grpc.store.registry import tokens as stored_tokens
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError
@@ -40,14 +40,14 @@ from webhook_grpc.store.schema.migrate import SchemaError, check_schema
 from .database import run_in_database
 from .findings import Finding
 from .postgres import CHECKS as OF_SERVER
-from .postgres import judged, judged_role
+from .postgres import judged, judged_role, judged_statistics
 from .resealing import KeyUse, uses_of_keys
 
 _PROXY_SECONDS_MAX: Final = 5.0
 _TO_READ: Final = frozenset({("SCHEMA", "USAGE"), ("TABLE", "SELECT")})
 _CLOCK_SECONDS_FINE: Final = 5.0
 _SHOWN_MAX: Final = 5  # customers of a token
-_AFTER_SCHEMA: Final = ("role", "caller", "secret keys")
+_AFTER_SCHEMA: Final = ("role", "statistics", "caller", "secret keys")
 _AFTER_DATABASE: Final = (*OF_SERVER, "schema", *_AFTER_SCHEMA)
 _AFTER_SETTINGS: Final = ("tokens", "TLS", "egress", "file limit", "database", *_AFTER_DATABASE)
 _PERMISSIONS: Final = ("read", "publish", "manage", "admin")
@@ -202,7 +202,9 @@ async def _looked_at(
     of_database = _standing(answered, [*await durability_warnings(database), *_clock_warnings(ahead)])
     own = await asyncio.to_thread(look_at_role, place.conninfo, place.schema)
     judged_one = own if role is None else await asyncio.to_thread(look_at_role, place.conninfo, place.schema, role)
-    found = [of_database, judged_schema(place), judged_role(judged_one)]
+    tables, counts_by_itself = await asyncio.to_thread(look_at_statistics, place.conninfo, place.schema)
+    statistics = judged_statistics(tables, counts_by_itself=counts_by_itself)
+    found = [of_database, judged_schema(place), judged_role(judged_one), statistics]
     if any((right.kind, right.privilege) in _TO_READ for right in own.lacking):
         return [*found, *_not_checked(f"{own.name} may not read all that is needed for it", ("caller", "secret keys"))]
     sealer = _sealer(settings)

@@ -7,13 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import Right, RoleStanding, Route, Standing
+from webhook_grpc.store.connection.standing import Counted, Right, RoleStanding, Route, Standing
 
 from .findings import Finding
 
 CHECKS: Final = ("hosts", "database TLS", "pooler", "locale", "session settings", "connections")
 
-_SHOWN_MAX: Final = 5  # objects on which a right is lacked
+_SHOWN_MAX: Final = 5  # objects on which a right is lacked, tables that are not counted
+_DEADLINE_MS_FINE: Final = 1000  # a connection may take as long to get its own
+_TIMES_OFF: Final = 10
+_ROWS_OFF: Final = 10_000  # of so few it does not matter how many there are
+_PAGES_OFF: Final = 128  # 1 MB
 _READ_WRITE: Final = frozenset({"read-write", "primary"})
 _VERIFIED: Final = {"verify-full": "the server's certificate and name are verified", "verify-ca": "its authority is"}
 
@@ -85,14 +89,38 @@ def judged_locale(found: Standing) -> Finding:
 
 def judged_settings(found: Standing, declared: Pooling) -> Finding:
     """Says what somebody has set for the server, the database or the role: connections of ours have their own."""
-    given = ", ".join(f"{name}={value} ({source})" for name, (value, source) in found.given.items())
+    deadlines = {name: (_spelled(ms), source) for name, (ms, source) in found.deadlines.items()}
+    given = ", ".join(f"{name}={value} ({source})" for name, (value, source) in {**found.given, **deadlines}.items())
     if "default_transaction_read_only" in found.given:
         remedy = "let the role write: ALTER ROLE … SET default_transaction_read_only = off"
         return Finding("session settings", "problem", given, remedy)
     if not given:
         return Finding("session settings", "ok", "nobody has set any of those that concern the service")
+    if short := {name: source for name, (ms, source) in found.deadlines.items() if ms < _DEADLINE_MS_FINE}:
+        detail = f"{given}; a connection of the service may be ended before it has its own"
+        remedy = "; ".join(_without_deadline(found, name, source) for name, source in short.items())
+        return Finding("session settings", "warning", detail, remedy)
     whose = "they have to be right" if declared is Pooling.TRANSACTION else "each connection of the service has its own"
     return Finding("session settings", "ok", f"{given}; {whose}")
+
+
+def _spelled(ms: int) -> str:
+    """Returns a time as Postgres shows it."""
+    unit, size = next(((unit, size) for unit, size in _UNITS.items() if ms % size == 0), ("ms", 1))
+    return f"{ms // size}{unit}"
+
+
+_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "min": 60_000, "s": 1000}
+
+
+def _without_deadline(found: Standing, name: str, source: str) -> str:
+    if source == "client":
+        return f"take {name} out of the options of WEBHOOK_DATABASE_URL, or out of PGOPTIONS"
+    return f"ALTER ROLE {_quoted(found.role)} IN DATABASE {_quoted(found.database)} SET {name} = 0"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name.replace(chr(34), chr(34) * 2)}"'
 
 
 def judged_connections(found: Standing, needed: int) -> Finding:
@@ -114,7 +142,7 @@ def judged_connections(found: Standing, needed: int) -> Finding:
 
 def judged_role(found: RoleStanding) -> Finding:
     """Judges what the role of the service may do: what it needs, and better not much more."""
-    quoted = f'"{found.name.replace(chr(34), chr(34) * 2)}"'
+    quoted = _quoted(found.name)
     if not found.exists:
         detail = f"there is no role {found.name}"
         return Finding("role", "problem", detail, "make it as docs/operations.md says under Two roles")
@@ -128,6 +156,30 @@ def judged_role(found: RoleStanding) -> Finding:
         return Finding("role", "warning", detail, "give the service a role of its own: docs/operations.md, Two roles")
     whose = "owns the tables" if found.is_owner else "reads and writes rows, and can change no table"
     return Finding("role", "ok", f"{found.name} {whose}")
+
+
+def judged_statistics(tables: Sequence[Counted], *, counts_by_itself: bool) -> Finding:
+    """Judges whether Postgres knows about how many rows our tables have: else it plans statements for others."""
+    wrong = {table.name: words for table in tables if (words := _what_is_wrong(table))}
+    if not wrong:
+        return Finding("statistics", "ok", f"of {len(tables)} tables, none is far from what Postgres believes")
+    names = list(wrong)
+    more = f" and {len(names) - _SHOWN_MAX} more" if len(names) > _SHOWN_MAX else ""
+    detail = ", ".join(f"{name} {words}" for name, words in list(wrong.items())[:_SHOWN_MAX])
+    by_itself = "" if counts_by_itself else ", and set autovacuum and track_counts to on"
+    return Finding("statistics", "warning", f"{detail}{more}", f"as their owner: ANALYZE {', '.join(names)}{by_itself}")
+
+
+def _what_is_wrong(table: Counted) -> str:
+    """Returns nothing of a table that is small, or that Postgres knows well enough."""
+    is_large = table.pages_now >= _PAGES_OFF
+    if table.rows < 0 or (table.rows and not table.has_values):
+        return "was never analysed" if is_large else ""
+    least, most = sorted((table.rows_believed, table.rows_seen))
+    is_off = (most + _ROWS_OFF) / (least + _ROWS_OFF) >= _TIMES_OFF
+    if table.is_queue or not table.is_seen_whole or not is_off:
+        return ""
+    return f"is believed to have {table.rows_believed:,.0f} rows and has about {table.rows_seen:,}"
 
 
 def _named(lacking: Sequence[Right]) -> str:

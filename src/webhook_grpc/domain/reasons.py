@@ -120,6 +120,7 @@ _UNAVAILABLE: Final = {
     "STORAGE_UNAVAILABLE": "Repeat the call with the same `request_id`. The operator looks for `the database fails` "
     "in the "
     "log.",
+    "CONNECTION_TOO_OLD": "Repeat the call at once, on another connection. Watchers resume with their cursor.",
     "SERVER_STOPPING": "Repeat the call at once: another process takes it. Watchers resume with their cursor.",
     "SECRET_KEY_MISSING": "Repeat the call: another process may have the key. The operator gives all processes the "
     "same "

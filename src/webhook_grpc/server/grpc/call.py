@@ -9,13 +9,15 @@ from typing import Any, Final, NoReturn
 
 import structlog
 
-from webhook_grpc.api.codes import Code
+from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.domain.access import name_of
+from webhook_grpc.domain.errors import Unavailable, WebhookError
 from webhook_grpc.server import header_names
 
 from .http2.frames import Reason
 from .http2.stream import Stream, StreamEnded
 from .metadata import CONTENT_TYPE, ENCODINGS, HEAD, METADATA_BYTES_MAX, Metadata, read_metadata, read_timeout, trailers
+from .status import details_of, message_of
 
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024  # of a message
 _HEAD_BYTES: Final = 5  # of a message: whether it is compressed, and its length
@@ -179,7 +181,7 @@ class Call:
         self.end(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 
     def _leave_connection(self) -> None:
-        self.leave(Code.UNAVAILABLE, "the connection has grown too old; call again")
+        self.leave(Unavailable("CONNECTION_TOO_OLD", "the connection has grown too old; call again", 0.1))
 
     def _stop(self) -> None:
         if self._deadline is not None:
@@ -217,12 +219,14 @@ class Call:
 
     def end(self, code: Code, message: str) -> None:
         """Ends a call that goes on, with a status; without, if its answer is on its way and not taken."""
-        self.leave(code, message)
+        self._finish(code, message, self._trailing)
+        self._stop()
         self._stream.reset(Reason.CANCEL)
 
-    def leave(self, code: Code, message: str) -> None:
-        """Ends the handler of a call that goes on, and sends a status behind what is on its way."""
-        self._finish(code, message, self._trailing)
+    def leave(self, error: WebhookError) -> None:
+        """Ends the handler of a call that goes on, and sends the status of an error behind what is on its way."""
+        details = (header_names.STATUS_DETAILS, details_of(error))
+        self._finish(code_of(error), message_of(error), (*self._trailing, details))
         self._stop()
 
     def _finish(self, code: Code, message: str, metadata: Metadata, answer: bytes | None = None) -> None:

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2
 from webhook.v1 import service_pb2
 
+from webhook_grpc.api.call import server_stopping
 from webhook_grpc.api.codes import Code
 from webhook_grpc.api.methods import METHODS
 from webhook_grpc.domain.access import ANONYMOUS, Caller
@@ -99,7 +100,7 @@ class Server:
         await self._listener.stop(grace_seconds)
         self._calls.stop()
         for call in list(self._in_progress.values()):
-            call.leave(Code.UNAVAILABLE, "the server is stopping")
+            call.leave(server_stopping())
         await asyncio.gather(*self._in_progress, return_exceptions=True)
         await self._listener.close()
         self._health.report_unread()

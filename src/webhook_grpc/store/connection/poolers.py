@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Final, LiteralString
 
 from psycopg import AsyncConnection, sql
+from psycopg.errors import QueryCanceled
 
 from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import DatabaseOptions, translated_errors
@@ -61,7 +62,12 @@ async def check_sessions(options: DatabaseOptions) -> None:
         async with asyncio.timeout(_SECONDS_MAX), _connections(options, _BACKENDS_READ) as connections:
             parameters = [[*_NEEDED, *_DEADLINES, "synchronous_commit"]]
             looks = (_rows(connection, SELECT_BACKEND_SETTINGS, parameters) for connection in connections)
-            _judge(await asyncio.gather(*looks), options)
+            try:
+                sessions = await asyncio.gather(*looks)
+            except QueryCanceled:  # by a deadline that is too short to look
+                info = connections[0].info
+                raise _refusal([_alter(info.user, info.dbname, "statement_timeout", sql.Literal("0"))]) from None
+            _judge(sessions, options)
 
 
 def _judge(sessions: Sequence[Sequence[Row]], options: DatabaseOptions) -> None:
@@ -75,13 +81,17 @@ def _judge(sessions: Sequence[Sequence[Row]], options: DatabaseOptions) -> None:
     if options.schema is not None and schemas != {options.schema}:
         lines.append(_alter(role, database, "search_path", sql.Identifier(options.schema)))
     if lines:
-        raise UnsuitableServer(
-            "behind a pooler in transaction mode each session must have our settings from the role or the database; "
-            "run the following, let the pooler make new connections (PgBouncer: RECONNECT), and start again:\n"
-            + "\n".join(lines)
-        )
+        raise _refusal(lines)
     if len(schemas) > 1:
         raise UnsuitableServer("the sessions of the pooler have different search_paths; set one for the role")
+
+
+def _refusal(lines: Sequence[str]) -> UnsuitableServer:
+    return UnsuitableServer(
+        "behind a pooler in transaction mode each session must have our settings from the role or the database; "
+        "run the following, let the pooler make new connections (PgBouncer: RECONNECT), and start again:\n"
+        + "\n".join(lines)
+    )
 
 
 def _missing(settings: Mapping[str, _Setting], deadline_seconds: float) -> dict[str, str]:

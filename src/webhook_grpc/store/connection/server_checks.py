@@ -8,6 +8,7 @@ from psycopg import Connection, sql
 
 from webhook_grpc.store.db import Queries
 
+from .opening import bounded
 from .session import Row
 
 SELECT_DURABILITY: Final = "SELECT current_setting('fsync'), current_setting('full_page_writes')"
@@ -173,8 +174,7 @@ def check_functions_look_here(connection: Connection[Row], schema: str) -> None:
 
 def is_behind_pooler(connection: Connection[Row]) -> bool:
     """Returns whether a pooler stands between: another process answers than the one that accepted the connection."""
-    [(backend,)] = connection.execute(SELECT_BACKEND).fetchall()
-    return backend != connection.info.backend_pid
+    return _backend(connection) != connection.info.backend_pid
 
 
 def is_session_shared(first: Connection[Row], second: Connection[Row]) -> bool:
@@ -185,5 +185,11 @@ def is_session_shared(first: Connection[Row], second: Connection[Row]) -> bool:
     seen: tuple[set[int], set[int]] = (set(), set())
     for _ in range(_POOLER_ROUNDS):
         for connection, backends in zip((first, second), seen, strict=True):
-            backends.update(backend for (backend,) in connection.execute(SELECT_BACKEND))
+            backends.add(_backend(connection))
     return any(len(backends) > 1 for backends in seen) or bool(seen[0] & seen[1])
+
+
+def _backend(connection: Connection[Row]) -> int:
+    with bounded(connection):
+        [(backend,)] = connection.execute(SELECT_BACKEND).fetchall()
+        return backend

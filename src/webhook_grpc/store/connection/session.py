@@ -2,7 +2,8 @@
 
 Roles, databases and clusters have settings of their own. Some would break a promise (an acknowledged event is on disk)
 or our reading of what Postgres sends. So each new connection gets ours here, in one statement, and nothing else in the
-program sets any. Behind a pooler in transaction mode nothing is set: see `poolers.py`.
+program sets any, but for one transaction (`bounded` in `opening.py`). Behind a pooler in transaction mode nothing is
+set: see `poolers.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from enum import StrEnum
 from typing import Any, Final, LiteralString
 
 from psycopg import AsyncConnection, Connection
+from psycopg.errors import QueryCanceled
 
 Row = tuple[Any, ...]
 
@@ -54,6 +56,9 @@ SELECT set_config('synchronous_commit',
     ) || ', pg_temp', false),
     (SELECT count(set_config(name, value, false)) FROM unnest(%s::text[], %s::text[]) AS s(name, value))
 """
+
+# The deadline of the role, if it has one that is shorter than SET_SESSION takes.
+_WITHOUT_DEADLINE: Final[LiteralString] = "SET statement_timeout = 0"
 
 # A plan that was made for a queue of ten rows must not be used for a million. The price is time for planning:
 # docs/decisions/0019-plans.md. Lists, which the pool runs, would pay more.
@@ -126,10 +131,18 @@ async def set_session(
     """Gives a new connection our settings. Without a `schema` it is where our tables are. Raises psycopg.Error."""
     version = connection.info.server_version
     parameters = session_parameters(version, statement_timeout_seconds, is_loop=is_loop)
-    await connection.execute(SET_SESSION, (schema, *parameters), prepare=False)
+    try:
+        await connection.execute(SET_SESSION, (schema, *parameters), prepare=False)
+    except QueryCanceled:
+        await connection.execute(_WITHOUT_DEADLINE)
+        await connection.execute(SET_SESSION, (schema, *parameters), prepare=False)
 
 
 def set_session_sync(connection: Connection[Row], schema: str | None, statement_timeout_seconds: float | None) -> None:
     """Gives a new connection without an event loop our settings. Raises psycopg.Error."""
     parameters = session_parameters(connection.info.server_version, statement_timeout_seconds)
-    connection.execute(SET_SESSION, (schema, *parameters), prepare=False)
+    try:
+        connection.execute(SET_SESSION, (schema, *parameters), prepare=False)
+    except QueryCanceled:
+        connection.execute(_WITHOUT_DEADLINE)
+        connection.execute(SET_SESSION, (schema, *parameters), prepare=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -14,7 +14,7 @@ from webhook_grpc.domain.record import record
 from webhook_grpc.store.db import SELECT_CONNECTION_LIMITS
 
 from .conninfo import checked
-from .opening import opened
+from .opening import bounded, opened
 from .server_checks import UnsuitableServer, is_behind_pooler, is_session_shared
 from .session import Pooling, Row
 
@@ -33,9 +33,42 @@ ORDER BY s.name
 """
 SETTINGS: Final = (
     "DateStyle", "TimeZone", "bytea_output", "default_transaction_isolation", "default_transaction_read_only",
-    "idle_in_transaction_session_timeout", "idle_session_timeout", "lock_timeout", "statement_timeout",
-    "synchronous_commit", "transaction_timeout",
+    "synchronous_commit",
 )  # fmt: skip
+# The same of deadlines, in milliseconds. While we look they have values of ours, so who has set them is looked up.
+SELECT_DEADLINES: Final = """
+SELECT s.name, s.reset_val::bigint, coalesce((
+    SELECT CASE WHEN g.setrole = 0 THEN 'database' WHEN g.setdatabase = 0 THEN 'user' ELSE 'database user' END
+    FROM pg_db_role_setting g
+    WHERE g.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = session_user))
+        AND g.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+        AND EXISTS (SELECT FROM unnest(g.setconfig) c WHERE split_part(c, '=', 1) = s.name)
+    ORDER BY g.setrole <> 0 DESC, g.setdatabase <> 0 DESC
+    LIMIT 1
+), 'configuration file')
+FROM pg_settings s
+WHERE s.name = ANY(%s::text[]) AND s.reset_val <> s.boot_val
+ORDER BY s.name
+"""
+DEADLINES: Final = (
+    "idle_in_transaction_session_timeout", "idle_session_timeout", "lock_timeout", "statement_timeout",
+    "transaction_timeout",
+)  # fmt: skip
+# Our tables and partitions: the rows and pages of when Postgres last counted, the pages of now, the rows that it has
+# seen come and go since its own figures began, whether it has counted since then, and whether it knows their values.
+SELECT_COUNTED: Final = """
+SELECT format('%%I.%%I', n.nspname, c.relname), c.relname::text, c.reltuples::double precision, c.relpages,
+    pg_relation_size(c.oid) / current_setting('block_size')::bigint, coalesce(s.n_live_tup, 0),
+    coalesce(s.last_analyze, s.last_autoanalyze) IS NOT NULL,
+    NOT has_table_privilege(c.oid, 'SELECT')
+        OR EXISTS (SELECT FROM pg_stats v WHERE v.schemaname = n.nspname AND v.tablename = c.relname)
+FROM pg_class c
+JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
+WHERE n.nspname = %(schema)s AND c.relkind = 'r' AND (c.relname = ANY(%(tables)s::text[]) OR c.relispartition)
+ORDER BY 1
+"""
+SELECT_AUTOVACUUM: Final = "SELECT current_setting('autovacuum')::boolean AND current_setting('track_counts')::boolean"
 # Connections that are open: of the server, the database, the role.
 SELECT_OPEN: Final = """
 SELECT (SELECT coalesce(sum(numbackends), 0)::integer FROM pg_stat_database),
@@ -102,6 +135,7 @@ FUNCTIONS: Final = (
     "make_partition", "detach_partition", "drop_partition", "analyse_table", "delete_audit_entries",
 )  # fmt: skip
 """Those that the owner lets the service run."""
+_QUEUES: Final = frozenset({"commands", "deliveries"})
 
 
 @record
@@ -135,8 +169,34 @@ class Standing:
     """Whether the library that sorts has another version than when the database was made."""
     given: Mapping[str, tuple[str, str]]
     """The settings that somebody has set: value and for what."""
+    deadlines: Mapping[str, tuple[int, str]]
+    """The same of deadlines, in milliseconds."""
+    role: str
+    database: str
     limits: Mapping[str, int]
     open_count: Mapping[str, int]
+
+
+@record
+class Counted:
+    """A table, and what Postgres believes of it: `rows` and `pages` are of when it last counted, below 0 for never."""
+
+    name: str
+    is_queue: bool
+    """Whether rows come and go, so that what was counted a minute ago says little."""
+    rows: float
+    pages: int
+    pages_now: int
+    rows_seen: int
+    """What it has seen come and go since its own figures began; a crash begins them again."""
+    is_seen_whole: bool
+    """Whether these began before it last counted."""
+    has_values: bool
+
+    @property
+    def rows_believed(self) -> float:
+        """Returns the rows that statements are planned for: as many on a page as when it last counted."""
+        return self.rows / self.pages * self.pages_now if self.pages else self.rows
 
 
 @record
@@ -164,17 +224,24 @@ class RoleStanding:
 def look(conninfo: str) -> Standing:
     """Returns how a server is found. Raises BadConninfo, DatabaseUnreachable, UnsuitableServer."""
     with _opened(conninfo) as connection, _opened(conninfo) as second:
-        [(encoding, collation, made_with, now_with)] = connection.execute(SELECT_DATABASE).fetchall()
-        given = {name: (value, source) for name, value, source in connection.execute(SELECT_SET, [list(SETTINGS)])}
-        [(role, of_role, of_database, of_server)] = connection.execute(SELECT_CONNECTION_LIMITS).fetchall()
-        [(all_open, database_open, role_open)] = connection.execute(SELECT_OPEN).fetchall()
+        pooling = _pooling(connection, second)
+        with bounded(connection):
+            [(encoding, collation, made_with, now_with)] = connection.execute(SELECT_DATABASE).fetchall()
+            given = {name: (value, source) for name, value, source in connection.execute(SELECT_SET, [list(SETTINGS)])}
+            deadlines = _deadlines(connection)
+            [(role, of_role, of_database, of_server)] = connection.execute(SELECT_CONNECTION_LIMITS).fetchall()
+            [(all_open, database_open, role_open)] = connection.execute(SELECT_OPEN).fetchall()
+            route = _route(conninfo, connection, pooling)
         names = ("the server", "the database", f"the role {role}")
         return Standing(
-            _route(conninfo, connection, second),
+            route,
             encoding,
             collation,
             made_with != now_with,
             given,
+            deadlines,
+            role,
+            connection.info.dbname,
             dict(zip(names, (of_server, of_database, of_role), strict=True)),
             dict(zip(names, (all_open, database_open, role_open), strict=True)),
         )
@@ -187,7 +254,7 @@ def look_at_role(conninfo: str, schema: str, role: str | None = None) -> RoleSta
     """
     tables, privileges = zip(*((table, one) for table, rights in RIGHTS.items() for one in rights), strict=True)
     wanted = {"tables": list(tables), "privileges": list(privileges), "functions": list(FUNCTIONS)}
-    with _opened(conninfo) as connection:
+    with _opened(conninfo) as connection, bounded(connection):
         [(name, exists, may_log_in, is_superuser, is_owner)] = connection.execute(
             SELECT_ROLE, {"schema": schema, "role": role}
         ).fetchall()
@@ -196,18 +263,38 @@ def look_at_role(conninfo: str, schema: str, role: str | None = None) -> RoleSta
         return RoleStanding(name, is_superuser, is_owner, tuple(rights), exists, may_log_in)
 
 
+def look_at_statistics(conninfo: str, schema: str) -> tuple[Sequence[Counted], bool]:
+    """Returns what Postgres believes of our tables, and whether it counts them by itself.
+
+    Raises BadConninfo, DatabaseUnreachable, UnsuitableServer.
+    """
+    with _opened(conninfo) as connection, bounded(connection):
+        rows = connection.execute(SELECT_COUNTED, {"schema": schema, "tables": list(RIGHTS)}).fetchall()
+        [(counts_by_itself,)] = connection.execute(SELECT_AUTOVACUUM).fetchall()
+        return [Counted(name, table in _QUEUES, *counted) for name, table, *counted in rows], counts_by_itself
+
+
+def _deadlines(connection: Connection[Row]) -> dict[str, tuple[int, str]]:
+    found = connection.execute(SELECT_DEADLINES, [list(DEADLINES)])
+    of_client = connection.info.options  # of the connection string, or of PGOPTIONS
+    return {name: (ms, "client" if name in of_client else source) for name, ms, source in found}
+
+
 def _place(right: Right) -> tuple[int, str, int]:
     """Returns where a right stands among others."""
     return _KINDS.index(right.kind), right.name, _PRIVILEGES.index(right.privilege)
 
 
-def _route(conninfo: str, connection: Connection[Row], second: Connection[Row]) -> Route:
+def _pooling(connection: Connection[Row], second: Connection[Row]) -> Pooling:
+    if not is_behind_pooler(connection):
+        return Pooling.NONE
+    return Pooling.TRANSACTION if is_session_shared(connection, second) else Pooling.SESSION
+
+
+def _route(conninfo: str, connection: Connection[Row], pooling: Pooling) -> Route:
     info = connection.info
     given = {**info.get_parameters(), **conninfo_to_dict(checked(conninfo))}
     version = connection.execute(SELECT_TLS).fetchone()
-    pooling = Pooling.NONE
-    if is_behind_pooler(connection):
-        pooling = Pooling.TRANSACTION if is_session_shared(connection, second) else Pooling.SESSION
     return Route(
         host=info.host,
         port=info.port,

@@ -22,7 +22,7 @@ import psycopg
 from psycopg import errors, sql
 
 from webhook_grpc.store.connection import server_checks
-from webhook_grpc.store.connection.opening import opened
+from webhook_grpc.store.connection.opening import bounded, opened
 from webhook_grpc.store.connection.placing import Place, refuse_to_come_before, schema_of
 from webhook_grpc.store.connection.server_checks import UnsuitableServer
 from webhook_grpc.store.connection.session import Pooling, set_session_sync
@@ -168,8 +168,9 @@ def migrate(
             conninfo,
             "migrate needs a session of its own: run it with a WEBHOOK_DATABASE_URL that leads to Postgres itself",
         )
-        _check_server(connection)
-        schema = schema_of(connection, schema, say)
+        with bounded(connection):
+            _check_server(connection)
+            schema = schema_of(connection, schema, say)
         set_session_sync(connection, schema, None)
         _read_applied(connection, schema).refuse_newer()
         _lock(connection, schema)
@@ -193,7 +194,7 @@ def plan(conninfo: str, *, schema: str | None = None, before_deployment: bool = 
 
     Raises as `migrate`.
     """
-    with _connected(conninfo, "plan") as connection:
+    with _connected(conninfo, "plan") as connection, bounded(connection):
         server_checks.check_encoding(connection)
         schema = schema_of(connection, schema)
         applied = _read_applied(connection, schema)
@@ -214,24 +215,25 @@ def check_schema(conninfo: str, pooling: Pooling = Pooling.NONE, schema: str | N
         if pooling is not Pooling.TRANSACTION:
             remedy = "set WEBHOOK_DATABASE_POOLER=transaction, or give the address of Postgres itself"
             _refuse_shared_session(connection, conninfo, remedy)
-        _check_server(connection)
-        schema = schema_of(connection, schema)
-        server_checks.check_usable(connection, schema)
-        applied = _read_applied(connection, schema)
-        applied.refuse_newer()
-        if applied.is_empty:
-            raise SchemaError(
-                "the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first, or say with "
-                f"WEBHOOK_DATABASE_SCHEMA where our tables are: not in {schema}"
-            )
-        missing = applied.missing(read_migrations())
-        if needed := [migration.name for migration in missing if not migration.is_post]:
-            raise SchemaError(
-                f"the database's schema is too old (it lacks {', '.join(needed)}); run `webhook-grpc migrate` first"
-            )
-        server_checks.check_may_keep_partitions(connection, schema)
-        server_checks.check_functions_look_here(connection, schema)
-        return Place(conninfo, schema, pooling, tuple(m.name for m in missing), tuple(sorted(applied.newer)))
+        with bounded(connection):
+            _check_server(connection)
+            schema = schema_of(connection, schema)
+            server_checks.check_usable(connection, schema)
+            applied = _read_applied(connection, schema)
+            applied.refuse_newer()
+            if applied.is_empty:
+                raise SchemaError(
+                    "the database has no schema yet; run `webhook-grpc migrate` (or `make migrate`) first, or say with "
+                    f"WEBHOOK_DATABASE_SCHEMA where our tables are: not in {schema}"
+                )
+            missing = applied.missing(read_migrations())
+            if needed := [migration.name for migration in missing if not migration.is_post]:
+                raise SchemaError(
+                    f"the database's schema is too old (it lacks {', '.join(needed)}); run `webhook-grpc migrate` first"
+                )
+            server_checks.check_may_keep_partitions(connection, schema)
+            server_checks.check_functions_look_here(connection, schema)
+            return Place(conninfo, schema, pooling, tuple(m.name for m in missing), tuple(sorted(applied.newer)))
 
 
 def _make_table(connection: Connection, schema: str, *, is_new: bool) -> None:
