@@ -32,6 +32,7 @@ from webhook_grpc.domain.errors import (
     DeadlineExceeded,
     InternalError,
     NotFound,
+    Overloaded,
     PermissionDenied,
     Unauthenticated,
     Unavailable,
@@ -45,7 +46,16 @@ from webhook_grpc.store.clock import DatabaseClock
 from . import header_names
 from .admission import TurnLimits, Turns
 from .auth import Authenticator, CertificateNames, no_certificate, token_expired, token_invalid
-from .call_limits import CallRates, ComingRequests, Shares, UnreadAnswers, UnsentBytes
+from .call_limits import (
+    RETRY_SECONDS,
+    UNKNOWN_MAX,
+    CallRates,
+    ComingRequests,
+    Place,
+    Shares,
+    UnreadAnswers,
+    UnsentBytes,
+)
 from .strangers import Strangers
 from .subjects import customer_of, resources_of, subjects_of
 
@@ -151,7 +161,7 @@ class Calls:
         self._call_seconds_max = limits.call_seconds_max
         self._retention = retention
         self._calls = Shares(limits.calls, "RATE_LIMITED", "calls")
-        self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams")
+        self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams", UNKNOWN_MAX)
         self._publishing = Turns(limits.turns)  # apart, so that no event waits for those who read and manage
         self._others = Turns(limits.turns)
         # Those that read wait here, in turn by customer, and not for a connection of the pool, first come, first served
@@ -254,18 +264,27 @@ class Calls:
                     write = self._writer(method, exchange, call)
                     if method.streams:
                         self.unread.check(exchange.whose)
-                        await self._run_until_revoked(method, request, call, write, deadline)
+                        await self._run_until_ended(method, request, call, write, deadline, place)
                     else:
                         await self._run_in_turn(method, request, call, write, whose, exchange.whose)
             except TimeoutError:
                 if method.streams and deadline.expired():
-                    raise self._why_ended(caller) from None
+                    raise self._why_ended(caller, place) from None
                 raise
 
-    async def _run_until_revoked(
-        self, method: Method[Any, Any], request: Message, call: Call, write: Write, deadline: asyncio.Timeout
+    async def _run_until_ended(
+        self,
+        method: Method[Any, Any],
+        request: Message,
+        call: Call,
+        write: Write,
+        deadline: asyncio.Timeout,
+        place: Place,
     ) -> None:
-        with self._authenticator.holding(call.caller, partial(_end_now, deadline)):
+        """Runs a stream until its client leaves, its token is revoked, or a customer without any needs its place."""
+        end = partial(_end_now, deadline)
+        place.let_end(end)
+        with self._authenticator.holding(call.caller, end):
             await method.run(self._methods, request, call, write)
 
     async def _run_in_turn(
@@ -291,8 +310,12 @@ class Calls:
             return self._publishing
         return self._reading if method.permission == "read" else self._others
 
-    def _why_ended(self, caller: Caller) -> Unauthenticated:
-        """Returns why a stream ended before its client left: its token has expired, or was revoked."""
+    def _why_ended(self, caller: Caller, place: Place) -> WebhookError:
+        """Returns why a stream ended before its client left: for another customer's, or with its token."""
+        if place.was_ended:
+            text = "this server's streams are all taken, most of them by this customer, and another one had none; "
+            text += "close some, and resume with the cursor"
+            return Overloaded("TOO_MANY_STREAMS", text, RETRY_SECONDS)
         expire_time = caller.token_expire_time
         is_expired = expire_time is not None and expire_time <= self._clock.now()
         return token_expired(caller.name) if is_expired else token_invalid()
