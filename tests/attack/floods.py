@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
+from webhook_grpc.server.grpc.http2.streams import QUICK_SECONDS
 
 from .target import (
     CONTINUATION,
@@ -58,6 +59,21 @@ async def rapid_reset(target: Target, scale: float) -> str:
         frames = [frame(HEADERS, END_HEADERS, n, block) + frame(RESET, 0, n, b"\0\0\0\x08") for n in some]
         if not await connection.send(*frames):
             break
+        sent += len(some)
+    return f"{sent} streams, {await connection.answered()}"
+
+
+async def patient_reset(target: Target, scale: float) -> str:
+    """HTTP/2: as many streams as a connection may have, which are reset when that is not rapid any more, and again."""
+    connection, block, sent = await Http2.open(target), head(METHOD + "GetWebhook"), 0
+    numbers = list(streams(round(100_000 * scale)))
+    until = time.monotonic() + SECONDS_MAX
+    while sent < len(numbers) and time.monotonic() < until:
+        some = numbers[sent : sent + 1000]
+        for kind, flags, payload in ((HEADERS, END_HEADERS, block), (RESET, 0, b"\0\0\0\x08")):
+            if not await connection.send(*(frame(kind, flags, n, payload) for n in some)):
+                return f"{sent} streams, {await connection.answered()}"
+            await asyncio.sleep(2 * QUICK_SECONDS if kind == HEADERS else 0)  # as long as it has to wait
         sent += len(some)
     return f"{sent} streams, {await connection.answered()}"
 
@@ -379,6 +395,7 @@ def _words(counts: Mapping[str, int]) -> str:
 
 FLOODS: Final[tuple[Attack, ...]] = (
     rapid_reset,
+    patient_reset,
     half_open,
     half_sent,
     half_sent_with_token,
