@@ -84,7 +84,6 @@ class Place:
         self._shares = shares
         self._line: Hashable = None
         self.was_ended = False
-        """Whether the call was ended because another customer had none."""
         self._token: str | None = None
         self._customers: tuple[Hashable, ...] = ()
         self._group: Hashable = None
@@ -126,10 +125,7 @@ class Place:
             raise self._server_full()
 
     def let_end(self, end: Callable[[], None]) -> None:
-        """Lets the call be ended for one of a customer that has none; `was_ended` says so then.
-
-        It has taken of its caller and its customer before.
-        """
+        """Lets the call be ended for one of a customer that has none. It has taken of its caller before."""
         self._line = self._customers[-1] if self._customers else self._token
         if self._line is not None:
             self._shares.may_end.setdefault(self._line, {})[self] = end
