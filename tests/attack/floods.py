@@ -78,6 +78,22 @@ async def patient_reset(target: Target, scale: float) -> str:
     return f"{sent} streams, {await connection.answered()}"
 
 
+async def many_strangers(target: Target, scale: float) -> str:
+    """gRPC: refused calls on five connections, each again as soon as it has an answer: more than may wait for one."""
+    block = head(METHOD + "GetWebhook", ("authorization", "Bearer unknown"))
+    opened = [await Http2.open(target) for _ in range(5)]
+    numbers = [iter(streams(1_000_000)) for _ in opened]
+    until, sent = time.monotonic() + SECONDS_MAX * scale, 0
+    while time.monotonic() < until:
+        for connection, its in zip(opened, numbers, strict=True):
+            room = 1000 - (connection.begun - connection.ended)
+            connection.begun += room
+            await connection.send(*(frame(HEADERS, END_HEADERS | END_STREAM, next(its), block) for _ in range(room)))
+            sent += room
+        await asyncio.sleep(0.005)
+    return f"{sent} calls, {sum(connection.is_open for connection in opened)} connections kept"
+
+
 async def half_open(target: Target, scale: float) -> str:
     """HTTP/2: streams whose message never begins."""
     connection, block, sent = await Http2.open(target), head(METHOD + "GetWebhook"), 0
@@ -396,6 +412,7 @@ def _words(counts: Mapping[str, int]) -> str:
 FLOODS: Final[tuple[Attack, ...]] = (
     rapid_reset,
     patient_reset,
+    many_strangers,
     half_open,
     half_sent,
     half_sent_with_token,
