@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import socket
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from tests.support import slowness
 from tests.support.process import CLI, Process
 from tests.support.raw import first_byte
 from tests.support.receiver import Receiver
-from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory
+from tests.support.service import CUSTOMER, SECRET_KEY, Service, ServiceFactory, error_details
 from webhook_grpc.api.messages import reading
 from webhook_grpc.domain.sealing import Sealer
 from webhook_grpc.domain.tokens import token_hash
@@ -153,6 +154,64 @@ async def no_place(
         problem = await answer.json(content_type=None)
         assert (answer.status, problem["reason"], answer.headers["Retry-After"]) == (429, REASONS[kind], "1")
         assert words in problem["detail"]
+
+
+OF_ONE_CUSTOMER: Final = json.dumps(
+    [{"name": str(number), "sha256": token_hash(f"of {number}"), "customer_id": number} for number in (1, 2, 3)]
+)
+
+
+@pytest.mark.parametrize("door", ["grpc", "http"])
+async def test_where_all_streams_are_taken_a_customer_without_any_gets_that_of_whoever_has_most(
+    services: ServiceFactory, door: str
+) -> None:
+    """The newest one; whoever had it resumes with its cursor when there is a place."""
+    bounds = {"streams_max": 3, "streams_per_customer_max": 2}
+    service = await services.start(tokens=OF_ONE_CUSTOMER, http_address="127.0.0.1:0", **bounds)
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{service.app.http_port}") as session,
+        AsyncExitStack() as opened,
+    ):
+
+        async def over_grpc(number: int, cursor: bytes = b"") -> tuple[Any, bytes]:
+            request = pb.WatchDeliveriesRequest(cursor=cursor)
+            stream: Any = service.stub.WatchDeliveries(request, metadata=bearer(f"of {number}"))
+            opened.callback(stream.cancel)
+            return stream, (await stream.read()).cursor
+
+        async def over_http(number: int) -> tuple[Any, bytes]:
+            headers = {"Authorization": f"Bearer of {number}", "Accept": "application/x-ndjson"}
+            answer = await opened.enter_async_context(session.get("/api/deliveries:watch", headers=headers))
+            cursor: str = json.loads(await answer.content.readline())["cursor"]
+            return answer, base64.urlsafe_b64decode(cursor + "==")
+
+        oldest, _ = await over_grpc(1)
+        newest, cursor = await (over_grpc if door == "grpc" else over_http)(1)
+        second, _ = await over_grpc(2)
+        third, _ = await over_grpc(3)
+
+        assert await why_ended(newest) == "TOO_MANY_STREAMS"
+        for number in (1, 2, 3):
+            refused = await refusal(over_grpc(number, cursor if number == 1 else b""))
+            assert (refused.reason, refused.retry_seconds) == ("TOO_MANY_STREAMS", 1), "each has one"
+        assert not any(stream.done() for stream in (oldest, second, third))
+        for stream in (second, third):
+            stream.cancel()
+        async with slowness.timeout(20):
+            while await code_of(over_grpc(1, cursor)) is not grpc.StatusCode.OK:
+                await asyncio.sleep(0.01)  # the server hears of the cancellation a little later
+
+
+async def why_ended(stream: Any) -> str:
+    """Reads a stream of either door to its end, and returns the reason of that."""
+    async with slowness.timeout(20):
+        if isinstance(stream, aiohttp.ClientResponse):
+            *_, last = [line async for line in stream.content]
+            return json.loads(last)["problem"]["reason"]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            while await stream.read():  # the end is false
+                pass
+        return error_details(caught.value)["ErrorInfo"].reason
 
 
 async def test_who_reads_no_answers_gets_no_further_ones_and_holds_up_nobody(services: ServiceFactory) -> None:

@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from webhook.v1 import delivery_pb2, event_pb2, service_pb2, webhook_pb2
 
 from tests.support import slowness
+from webhook_grpc.server.grpc.http2.streams import QUICK_SECONDS
 
 from .target import (
     CONTINUATION,
@@ -60,6 +61,37 @@ async def rapid_reset(target: Target, scale: float) -> str:
             break
         sent += len(some)
     return f"{sent} streams, {await connection.answered()}"
+
+
+async def patient_reset(target: Target, scale: float) -> str:
+    """HTTP/2: as many streams as a connection may have, which are reset when that is not rapid any more, and again."""
+    connection, block, sent = await Http2.open(target), head(METHOD + "GetWebhook"), 0
+    numbers = list(streams(round(100_000 * scale)))
+    until = time.monotonic() + SECONDS_MAX
+    while sent < len(numbers) and time.monotonic() < until:
+        some = numbers[sent : sent + 1000]
+        for kind, flags, payload in ((HEADERS, END_HEADERS, block), (RESET, 0, b"\0\0\0\x08")):
+            if not await connection.send(*(frame(kind, flags, n, payload) for n in some)):
+                return f"{sent} streams, {await connection.answered()}"
+            await asyncio.sleep(2 * QUICK_SECONDS if kind == HEADERS else 0)  # as long as it has to wait
+        sent += len(some)
+    return f"{sent} streams, {await connection.answered()}"
+
+
+async def many_strangers(target: Target, scale: float) -> str:
+    """gRPC: refused calls on five connections, each again as soon as it has an answer: more than may wait for one."""
+    block = head(METHOD + "GetWebhook", ("authorization", "Bearer unknown"))
+    opened = [await Http2.open(target) for _ in range(5)]
+    numbers = [iter(streams(1_000_000)) for _ in opened]
+    until, sent = time.monotonic() + SECONDS_MAX * scale, 0
+    while time.monotonic() < until:
+        for connection, its in zip(opened, numbers, strict=True):
+            room = 1000 - (connection.begun - connection.ended)
+            connection.begun += room
+            await connection.send(*(frame(HEADERS, END_HEADERS | END_STREAM, next(its), block) for _ in range(room)))
+            sent += room
+        await asyncio.sleep(0.005)
+    return f"{sent} calls, {sum(connection.is_open for connection in opened)} connections kept"
 
 
 async def half_open(target: Target, scale: float) -> str:
@@ -379,6 +411,8 @@ def _words(counts: Mapping[str, int]) -> str:
 
 FLOODS: Final[tuple[Attack, ...]] = (
     rapid_reset,
+    patient_reset,
+    many_strangers,
     half_open,
     half_sent,
     half_sent_with_token,

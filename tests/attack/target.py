@@ -136,6 +136,8 @@ class Http2:
         self._reading = asyncio.ensure_future(self._read(reader))
         self.is_open = True
         self.refused = 0  # streams that the service has reset
+        self.begun = 0  # as its user counts them
+        self.ended = 0  # streams that the service has ended, with a status or a reset
         self._answered = asyncio.Event()  # the last ping
 
     @classmethod
@@ -190,6 +192,9 @@ class Http2:
             self._writer.write(frame(SETTINGS, 1, 0))
         elif kind == RESET:
             self.refused += 1
+            self.ended += 1
+        elif kind == HEADERS and flags & 1:
+            self.ended += 1
         elif kind == PING and flags & 1 and payload == b"all read":
             self._answered.set()
 

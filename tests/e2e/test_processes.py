@@ -11,9 +11,11 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -23,19 +25,20 @@ import psycopg
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession, TCPConnector
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from prometheus_client.parser import text_string_to_metric_families
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
-from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, webhook_pb2
+from webhook.v1 import event_pb2, service_pb2, service_pb2_grpc, token_pb2, webhook_pb2
 
 from tests.support import slowness
 from tests.support.ports import free_port
 from tests.support.postgres import SEARCH_PATH, TestPostgres, query
 from tests.support.process import Process, run_cli
 from tests.support.receiver import Receiver
-from tests.support.service import Watch
+from tests.support.service import CUSTOMER, Watch, error_details
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -54,6 +57,10 @@ LOCK_LEASE: Final = "SELECT 1 FROM workers WHERE pid = %s AND lease_until > now(
 STARTED: Final = "a process serves"
 LEASE_ENDED: Final = "lease of a dead process ended"
 SERVICE: Final = "webhook.v1.WebhookService"
+CONNECTIONS: Final = 8  # on which a token is used
+PAUSE_SECONDS: Final = 0.1  # between two of its calls on one of them: that is the load
+LIFE_SECONDS: Final = 3.0  # of a token that expires: by then it is used
+PROMISED_SECONDS: Final = 2.0
 REFLECTION: Final = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 AUTHORIZED: Final = (("authorization", "Bearer operator"),)
 HEADERS: Final = {"Authorization": "Bearer operator"}
@@ -64,7 +71,8 @@ pb: Any = reflection_pb2
 
 def tokens(name: str) -> str:
     """A file with one token whose text is its name."""
-    return json.dumps([{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest()}])
+    allowed = ["read", "publish", "manage", "admin"]
+    return json.dumps([{"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "permissions": allowed}])
 
 
 @dataclass
@@ -132,6 +140,12 @@ async def receiver() -> AsyncGenerator[Receiver]:
     await receiver.start()
     yield receiver
     await receiver.stop()
+
+
+def connections(pair: Pair, count: int) -> list[grpc.aio.Channel]:
+    """Returns connections; which process each of them meets is chance."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    return [grpc.aio.insecure_channel(pair.process.address, options) for _ in range(count)]
 
 
 async def callers(pair: Pair) -> AsyncGenerator[grpc.aio.Channel]:
@@ -254,6 +268,90 @@ async def test_no_answer_depends_on_which_process_was_met(pair: Pair, receiver: 
         request = service_pb2.WatchDeliveriesRequest(customer_id=42, cursor=watch.cursor)
     assert sorted(watched_ids) == sorted([*same, *published_ids]), "each once, from whoever has the cursor"
     assert [SERVICE in found for found in services] == [True]
+
+
+@dataclass
+class Uses:
+    """Calls and streams of one token, over connections to whichever process, each until it is refused."""
+
+    metadata: Any
+    served_at: float = 0.0  # when the last call began that was served, in seconds of time.time
+    ended_at: float = 0.0  # when the last stream ended
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    tasks: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
+
+    async def begin(self, channels: Sequence[grpc.aio.Channel]) -> None:
+        """Begins a stream and calls on each of these; returns when all streams have begun."""
+        begun = [asyncio.Event() for _ in channels]
+        for channel, each in zip(channels, begun, strict=True):
+            stub: Any = service_pb2_grpc.WebhookServiceStub(channel)
+            self.tasks += [
+                asyncio.create_task(self._refused(one)) for one in (self._call(stub), self._watch(stub, each))
+            ]
+        async with slowness.timeout(20):
+            await asyncio.gather(*(each.wait() for each in begun))
+
+    async def refused_for(self) -> set[str]:
+        """Returns why they are refused, when all are."""
+        async with slowness.timeout(40):
+            await asyncio.gather(*self.tasks)
+        return set(self.reasons)
+
+    async def _call(self, stub: Any) -> None:
+        while True:
+            began_at = time.time()
+            await stub.PublishEvent(publication(CUSTOMER), metadata=self.metadata)
+            self.served_at = max(self.served_at, began_at)
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def _watch(self, stub: Any, begun: asyncio.Event) -> None:
+        request = service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER)
+        stream = stub.WatchDeliveries(request, metadata=self.metadata)
+        try:
+            while await stream.read():
+                begun.set()
+        finally:
+            self.ended_at = time.time()
+
+    async def _refused(self, use: Awaitable[None]) -> None:
+        try:
+            await use
+        except grpc.aio.AioRpcError as error:
+            self.reasons[f"{error.code().name} {error_details(error)['ErrorInfo'].reason}"] += 1
+
+
+async def test_a_token_that_is_revoked_or_expires_while_it_is_used_ends_in_each_process_and_so_do_its_streams(
+    pair: Pair,
+) -> None:
+    async def made(**end: Any) -> tuple[int, Uses]:
+        token = token_pb2.Token(role=token_pb2.TOKEN_ROLE_ADMIN, customer_ids=[CUSTOMER], **end)
+        request = service_pb2.CreateTokenRequest(token=token)
+        answer = await pair.process.stub.CreateToken(request, metadata=AUTHORIZED)
+        return answer.token_id, Uses([("authorization", f"Bearer {answer.bearer_token}")])
+
+    channels = connections(pair, CONNECTIONS)
+    expires_at = time.time() + slowness.scaled(LIFE_SECONDS)
+    expire_time = Timestamp()
+    expire_time.FromNanoseconds(round(expires_at * 1e9))
+    (revoked_id, revoked), (_, expiring), (_, kept) = await made(), await made(expire_time=expire_time), await made()
+    try:
+        for uses in (expiring, revoked, kept):
+            await uses.begin(channels)
+        await pair.process.stub.RevokeToken(service_pb2.RevokeTokenRequest(token_id=revoked_id), metadata=AUTHORIZED)
+        revoked_at = time.time()
+
+        assert await revoked.refused_for() == {"UNAUTHENTICATED TOKEN_INVALID"}
+        assert await expiring.refused_for() == {"UNAUTHENTICATED TOKEN_EXPIRED"}
+        for uses, end in ((revoked, revoked_at), (expiring, expires_at)):
+            assert max(uses.served_at, uses.ended_at) - end <= slowness.scaled(PROMISED_SECONDS)
+        assert kept.served_at > revoked_at
+        assert not any(task.done() for task in kept.tasks)
+    finally:
+        for task in (*revoked.tasks, *expiring.tasks, *kept.tasks):
+            task.cancel()
+        await asyncio.gather(*kept.tasks, return_exceptions=True)
+        for channel in channels:
+            await channel.close()
 
 
 async def test_whoever_is_scraped_shows_the_figures_of_all_and_counters_never_fall(pair: Pair) -> None:

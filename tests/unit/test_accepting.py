@@ -186,6 +186,78 @@ async def test_who_leaves_before_its_turn_leaves_its_place_and_one_address_leave
             await doorkeeper.stop()
 
 
+class Echo(asyncio.Protocol):
+    """Stops the door in the moment in which its connection is made, and sends back what comes after that."""
+
+    def __init__(self, stop: Callable[[], Any], lost: Lost) -> None:
+        self._stop = stop
+        self._lost = lost
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+        self.stopping = asyncio.ensure_future(self._stop())
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._lost()
+
+
+async def test_what_serves_a_connection_begins_with_the_end_of_its_handshake_and_is_not_ended_as_one() -> None:
+    """A door that stopped in that moment closed the connection: its client had no chance to hear of the stop."""
+    made, opened = list[Echo](), asyncio.Event()
+    authority: Any = trustme.CA()
+    context, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("localhost").configure_cert(context)
+    authority.configure_trust(client)
+
+    def make(lost: Lost) -> asyncio.Protocol:
+        made.append(Echo(doorkeeper.stop, lost))
+        return made[-1]
+
+    def its_context() -> ssl.SSLContext:
+        opened.set()
+        return context
+
+    doorkeeper = Accepting(make, CROWD, its_context)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        doorkeeper.start(listening.dup())
+        async with slowness.timeout(20):
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = client.wrap_bio(incoming, outgoing, server_hostname="localhost")
+            reader, writer = await asyncio.open_connection(*listening.getsockname())
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.do_handshake()
+            writer.write(outgoing.read())
+            incoming.write(await reader.read(65_536))
+            assert opened.is_set()
+            assert not made, "the times that it gives its client have begun during the handshake"
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                    break
+                incoming.write(await reader.read(65_536))
+            writer.write(outgoing.read())
+            while not made:
+                await asyncio.sleep(0)
+            await made[0].stopping
+            tls.write(b"still there")
+            writer.write(outgoing.read())
+            answer = b""
+            while not answer:
+                came = await reader.read(65_536)
+                assert came, "the connection was closed"
+                incoming.write(came)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    answer = tls.read()
+            assert answer == b"still there"
+            writer.close()
+            while doorkeeper.connection_count:
+                await asyncio.sleep(0.001)
+
+
 def _is_closed(connection: socket.socket) -> bool:
     """Returns whether the other side has closed it. Nothing is ever sent on it."""
     connection.setblocking(False)

@@ -87,6 +87,68 @@ def test_who_has_much_gets_no_more_while_others_have_little() -> None:
             place.close()
 
 
+def test_a_customer_that_has_no_stream_gets_one_until_each_has_one() -> None:
+    """Eleven customers could take all streams of a process, and the next one was refused until one of them ended."""
+    limits, ended = ShareLimits(process_max=40, token_max=32, customer_max=20), list[int]()
+    bounded = Shares(limits, "TOO_MANY_STREAMS", "streams", unknown_max=1)
+    streams = dict[int, list[ExitStack]]()
+
+    def begin(customer_id: int) -> bool:
+        mine = streams.setdefault(customer_id, [])
+        with ExitStack() as opened:
+            try:
+                place = opened.enter_context(bounded.place())
+                place.take_of_caller(Caller(f"token of {customer_id}", frozenset((customer_id,)), frozenset()))
+            except Overloaded:
+                return False
+            place.let_end(lambda: ended.append(customer_id))
+            mine.append(opened.pop_all())
+        return True
+
+    customer_id = 0
+    while bounded.in_progress < limits.process_max:
+        customer_id += 1
+        while begin(customer_id):
+            pass
+    assert customer_id < 12, "some take all"
+    counts = {number: len(mine) for number, mine in streams.items() if mine}
+    for newcomer in range(100, 100 + limits.process_max - len(counts)):
+        most = max(counts.values())
+        assert begin(newcomer)
+        assert bounded.in_progress == limits.process_max + 1, "the other one is about to end"
+        [whose] = ended
+        assert counts[whose] == most
+        streams[whose].pop().close()  # the newest
+        ended.clear()
+        counts[whose] -= 1
+        assert not begin(newcomer), "no more than one"
+        assert not begin(whose)
+    assert set(counts.values()) == {1}
+    assert not begin(999), "each has one, and all are taken"
+    assert not ended
+    for mine in streams.values():
+        for stream in mine:
+            stream.close()
+    left = (bounded.in_progress, bounded.ending, *bounded.of_tokens, *bounded.of_customers, *bounded.may_end)
+    assert left == (0, 0), "all of it was given back"
+
+
+def test_whoever_is_not_known_ends_nobody() -> None:
+    bounded = Shares(ShareLimits(2, 2, 2), "TOO_MANY_STREAMS", "streams", unknown_max=1)
+    with ExitStack() as held:
+        for _ in range(2):
+            place = held.enter_context(bounded.place())
+            place.take_of_caller(ONE)
+            place.let_end(lambda: pytest.fail("it was ended"))
+        with bounded.place() as unknown:
+            with pytest.raises(Overloaded, match="serving 2 streams already"), bounded.place():
+                pass
+            with pytest.raises(Overloaded, match="serving 2 streams already"):
+                unknown.take_of_caller(ANONYMOUS)
+            with pytest.raises(Overloaded, match="serving 2 streams already"):
+                unknown.take_of_caller(ONE)
+
+
 def _taken_by(bounded: Shares, held: ExitStack, customer_id: int | None = None, token: str = "") -> int:
     """Takes as many places as one gets; returns how many that were."""
     count = 0

@@ -409,8 +409,15 @@ async def test_a_call_beyond_the_limit_is_refused_before_its_caller_is_known(end
     assert await reason_of(pipeline.serve(method(named), JsonExchange())) == ""
 
 
-async def test_a_stream_ends_with_the_token_of_its_caller() -> None:
+@pytest.mark.parametrize("stands_still", [False, True])
+async def test_a_stream_ends_with_the_token_of_its_caller(
+    monkeypatch: pytest.MonkeyPatch, *, stands_still: bool
+) -> None:
+    """Though the clock of the database, as it is known here, has fallen behind meanwhile: that is no revocation."""
     clock = DatabaseClock()
+    now = clock.now()
+    if stands_still:
+        monkeypatch.setattr(clock, "now", lambda: now)
     token = Token(name="short", sha256=token_hash("short"), expires=clock.now() + timedelta(seconds=0.05))
     pipeline, held = calls(tokens=[token], clock=clock), Held()
     stream = Stream("Watch", "read", pb.GetWebhookRequest, Webhook, lambda _: held.stream)

@@ -52,7 +52,7 @@ class Accepting:
         connections_max: int,
         context: Callable[[], ssl.SSLContext] | None,
     ) -> None:
-        """`make_protocol` returns what serves a connection that begins now; that calls what it gets when it is lost.
+        """`make_protocol` returns what serves a connection that is made now; that calls what it gets when it is lost.
 
         `context` returns what such a connection gets of TLS; None: plain text.
         """
@@ -64,6 +64,7 @@ class Accepting:
         self._misdirected = Misdirected()
         self._places = set[object]()  # of the connections, accepted and not lost
         self._beginning = dict[asyncio.Task[None], socket.socket]()
+        self._made = set[asyncio.Task[None]]()  # of these, whose protocols have their transports
         self._listening: list[socket.socket] = []
 
     @property
@@ -78,14 +79,17 @@ class Accepting:
         self._listen(listening)
 
     async def stop(self) -> None:
-        """Accepts no more, and closes the sockets. Ends the handshakes that are under way; in plain text none are."""
+        """Accepts no more, and closes the sockets. Ends the handshakes that are under way; in plain text none are.
+
+        A connection whose handshake has just ended is no handshake any more: its protocol ends it as the others.
+        """
         loop = asyncio.get_running_loop()
         listening, self._listening = self._listening, []
         for each in listening:
             loop.remove_reader(each)
             each.close()
         if self._context is not None:
-            for task in self._beginning:
+            for task in self._beginning.keys() - self._made:
                 task.cancel()
         await asyncio.gather(*self._beginning, return_exceptions=True)
 
@@ -121,7 +125,13 @@ class Accepting:
 
     async def _make(self, connection: socket.socket, address: str, leave: Lost) -> None:
         tls: dict[str, Any] = {}
-        make_protocol = partial(self._make_protocol, leave)
+        task = asyncio.current_task()
+        assert task is not None, "this runs in one"
+
+        def begin() -> asyncio.Protocol:
+            self._made.add(task)
+            return self._make_protocol(leave)
+
         try:
             if self._context is not None:
                 await self._wait_for_turn(connection, address)
@@ -130,7 +140,9 @@ class Accepting:
                     "ssl_handshake_timeout": HANDSHAKE_SECONDS_MAX,
                     "ssl_shutdown_timeout": _CLOSE_SECONDS_MAX,
                 }
-            await asyncio.get_running_loop().connect_accepted_socket(make_protocol, connection, **tls)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                partial(_Beginning, begin, leave), connection, **tls
+            )
         except OSError as error:  # of TLS, too: a certificate that is missing or refused, plain text, out of time
             leave()
             connection.close()
@@ -158,6 +170,7 @@ class Accepting:
 
     def _note_begun(self, leave: Lost, task: asyncio.Task[None]) -> None:
         connection = self._beginning.pop(task)
+        self._made.discard(task)
         if task.cancelled():
             leave()
             connection.close()
@@ -165,6 +178,32 @@ class Accepting:
             leave()
             connection.close()
             log.error("a connection could not begin", exc_info=error)
+
+
+class _Beginning(asyncio.Protocol):
+    """Stands in until the connection is made, in TLS by the end of its handshake: what serves it begins then.
+
+    So the times that a door gives its clients do not run during a handshake, which has its own.
+    """
+
+    def __init__(self, begin: Callable[[], asyncio.Protocol], leave: Lost) -> None:
+        self._begin = begin
+        self._leave = leave
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Puts the protocol that serves the connection in its own place."""
+        try:
+            protocol = self._begin()
+        except BaseException:
+            transport.close()
+            raise
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Gives its place back: nothing else has it."""
+        del exc
+        self._leave()
 
 
 async def _first(turn: Coroutine[Any, Any, None], lost: Coroutine[Any, Any, None]) -> None:

@@ -23,6 +23,7 @@ from webhook_grpc.domain.token_buckets import Buckets
 RETRY_SECONDS: Final = 1.0
 REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
 CUSTOMER_REQUESTS_COMING_MAX: Final = 64  # of all tokens of one customer
+UNKNOWN_MAX: Final = 100  # streams beyond the bound, until it is known who calls: whoever has none gets room
 UNREAD_ANSWER_BYTES_MIN: Final = 16 * 1024  # what an unread answer counts for at least: its call takes memory, too
 
 _Key = TypeVar("_Key", int, str)
@@ -32,16 +33,21 @@ _Shared = TypeVar("_Shared", bound=Hashable)
 class Shares:
     """Bounds how many calls of a kind are in progress: a call holds places in the process, of its token, its customer.
 
-    A caller without a token has no share of its own.
+    A caller without a token has no share of its own. Where all places are taken, a customer that has none gets that of
+    the newest call of whoever has most, if such calls may be ended (`Place.let_end`): they would go on for ever.
     """
 
-    def __init__(self, limits: ShareLimits, reason: str, what: str) -> None:
+    def __init__(self, limits: ShareLimits, reason: str, what: str, unknown_max: int = 0) -> None:
+        """`unknown_max`: places beyond the bound, for as long as it is not known who calls."""
         self.limits = limits
+        self.unknown_max = unknown_max
         self.reason = reason
         self.what = what
         self.in_progress = 0
         self.of_tokens = Counter[str]()
         self.of_customers = Counter[Hashable]()  # a customer, or the customers that a caller is bound to
+        self.may_end = dict[Hashable, dict[Place, Callable[[], None]]]()  # by whose they are, the newest last
+        self.ending = 0  # those that have been ended and still have their places
 
     def place(self) -> Place:
         """Returns the place of one call. It is held by `with`, which raises Overloaded if the process has none left."""
@@ -51,6 +57,20 @@ class Shares:
         """Returns whether one who has so many places may have another one: that of a call that is in progress."""
         return leaves_enough(taken, each_max, self.in_progress, self.limits.process_max)
 
+    def has_room(self) -> bool:
+        """Returns whether no more calls are in progress than may be, that which asks included."""
+        return self.in_progress - self.ending <= self.limits.process_max
+
+    def end_one_of_the_most(self) -> bool:
+        """Ends the newest call of whoever has most of them, if these are several. Returns whether there was one."""
+        if not self.may_end or len(most := max(self.may_end.values(), key=len)) <= 1:
+            return False
+        place, end = most.popitem()
+        place.was_ended = True
+        self.ending += 1
+        end()
+        return True
+
 
 class Place:
     """What one call holds of the shares. All of it is given back when the call ends.
@@ -58,10 +78,12 @@ class Place:
     (No generators: this is on the way of every call, and they cost three microseconds each.)
     """
 
-    __slots__ = ("_customers", "_group", "_shares", "_token")
+    __slots__ = ("_customers", "_group", "_line", "_shares", "_token", "was_ended")
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
+        self._line: Hashable = None
+        self.was_ended = False
         self._token: str | None = None
         self._customers: tuple[Hashable, ...] = ()
         self._group: Hashable = None
@@ -69,8 +91,8 @@ class Place:
     def __enter__(self) -> Self:
         """Takes a place in the process. Raises Overloaded."""
         shares = self._shares
-        if shares.in_progress >= shares.limits.process_max:
-            raise self._full(f"this server is serving {shares.limits.process_max}", "already")
+        if shares.in_progress >= shares.limits.process_max + shares.unknown_max:
+            raise self._server_full()
         shares.in_progress += 1
         return self
 
@@ -80,9 +102,11 @@ class Place:
         Of these before the request comes: calls that send none would else hold the places of all others, with a few
         tokens of one customer.
         """
+        shares = self._shares
+        if not shares.has_room():
+            self._make_room(caller)
         if not caller.has_token:
             return
-        shares = self._shares
         if not shares.leave_enough(taken := shares.of_tokens[caller.name], shares.limits.token_max):
             raise self._full(f"this token has {taken}", "in progress at this server already")
         shares.of_tokens[caller.name] += 1
@@ -92,6 +116,19 @@ class Place:
         elif caller.customer_ids is not None:
             self._take(caller.customer_ids, "the customers of this token have")
             self._group = caller.customer_ids
+
+    def _make_room(self, caller: Caller) -> None:
+        """Has another call ended for one of a caller that has none. Raises Overloaded if that can't be."""
+        customers = caller.customer_id or caller.customer_ids
+        taken = self._shares.of_tokens[caller.name] if customers is None else self._shares.of_customers[customers]
+        if not caller.has_token or taken or not self._shares.end_one_of_the_most():
+            raise self._server_full()
+
+    def let_end(self, end: Callable[[], None]) -> None:
+        """Lets the call be ended for one of a customer that has none. It has taken of its caller before."""
+        self._line = self._customers[-1] if self._customers else self._token
+        if self._line is not None:
+            self._shares.may_end.setdefault(self._line, {})[self] = end
 
     def take_of_customer(self, customer_id: int | None) -> None:
         """Takes a place of a customer's; None: the call is for no single one. Raises Overloaded.
@@ -116,10 +153,19 @@ class Place:
     def __exit__(self, *_: object) -> None:
         shares = self._shares
         shares.in_progress -= 1
+        if self.was_ended:
+            shares.ending -= 1
+        elif self._line is not None:
+            del shares.may_end[self._line][self]
+            if not shares.may_end[self._line]:
+                del shares.may_end[self._line]
         if self._token is not None:
             _give_back(shares.of_tokens, self._token)
         for customers in self._customers:
             _give_back(shares.of_customers, customers)
+
+    def _server_full(self) -> Overloaded:
+        return self._full(f"this server is serving {self._shares.limits.process_max}", "already")
 
     def _full(self, whose: str, state: str) -> Overloaded:
         return Overloaded(self._shares.reason, f"{whose} {self._shares.what} {state}; retry later", RETRY_SECONDS)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeVar
@@ -32,6 +32,7 @@ from webhook_grpc.domain.errors import (
     DeadlineExceeded,
     InternalError,
     NotFound,
+    Overloaded,
     PermissionDenied,
     Unauthenticated,
     Unavailable,
@@ -45,7 +46,16 @@ from webhook_grpc.store.clock import DatabaseClock
 from . import header_names
 from .admission import TurnLimits, Turns
 from .auth import Authenticator, CertificateNames, no_certificate, token_expired, token_invalid
-from .call_limits import CallRates, ComingRequests, Shares, UnreadAnswers, UnsentBytes
+from .call_limits import (
+    RETRY_SECONDS,
+    UNKNOWN_MAX,
+    CallRates,
+    ComingRequests,
+    Place,
+    Shares,
+    UnreadAnswers,
+    UnsentBytes,
+)
 from .strangers import Strangers
 from .subjects import customer_of, resources_of, subjects_of
 
@@ -151,7 +161,7 @@ class Calls:
         self._call_seconds_max = limits.call_seconds_max
         self._retention = retention
         self._calls = Shares(limits.calls, "RATE_LIMITED", "calls")
-        self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams")
+        self._streams = Shares(limits.streams, "TOO_MANY_STREAMS", "streams", UNKNOWN_MAX)
         self._publishing = Turns(limits.turns)  # apart, so that no event waits for those who read and manage
         self._others = Turns(limits.turns)
         # Those that read wait here, in turn by customer, and not for a connection of the pool, first come, first served
@@ -239,6 +249,7 @@ class Calls:
             place.take_of_caller(caller)
             call.traceparent = read_traceparent(exchange.header(header_names.TRACEPARENT))
             deadline = asyncio.timeout(self._seconds_of(method, caller))
+            ends = _Ends(deadline)
             try:
                 async with deadline:
                     async with self._coming.place(caller):
@@ -254,18 +265,20 @@ class Calls:
                     write = self._writer(method, exchange, call)
                     if method.streams:
                         self.unread.check(exchange.whose)
-                        await self._run_until_revoked(method, request, call, write, deadline)
+                        await self._run_until_ended(method, request, call, write, ends, place)
                     else:
                         await self._run_in_turn(method, request, call, write, whose, exchange.whose)
             except TimeoutError:
                 if method.streams and deadline.expired():
-                    raise self._why_ended(caller) from None
+                    raise ends.error(caller) from None
                 raise
 
-    async def _run_until_revoked(
-        self, method: Method[Any, Any], request: Message, call: Call, write: Write, deadline: asyncio.Timeout
+    async def _run_until_ended(
+        self, method: Method[Any, Any], request: Message, call: Call, write: Write, ends: _Ends, place: Place
     ) -> None:
-        with self._authenticator.holding(call.caller, partial(_end_now, deadline)):
+        """Runs a stream until its client leaves, its token is revoked, or a customer without any needs its place."""
+        place.let_end(partial(ends.end, _needed_by_another))
+        with self._authenticator.holding(call.caller, partial(ends.end, token_invalid)):
             await method.run(self._methods, request, call, write)
 
     async def _run_in_turn(
@@ -290,12 +303,6 @@ class Calls:
         if method.permission == "publish":
             return self._publishing
         return self._reading if method.permission == "read" else self._others
-
-    def _why_ended(self, caller: Caller) -> Unauthenticated:
-        """Returns why a stream ended before its client left: its token has expired, or was revoked."""
-        expire_time = caller.token_expire_time
-        is_expired = expire_time is not None and expire_time <= self._clock.now()
-        return token_expired(caller.name) if is_expired else token_invalid()
 
     def _seconds_of(self, method: Method[Any, Any], caller: Caller) -> float | None:
         """Returns how long a call may take, None for as long as it likes: a stream ends with its caller's token."""
@@ -339,9 +346,32 @@ class Calls:
                 return InternalError(call.request_id)
 
 
-def _end_now(deadline: asyncio.Timeout) -> None:
-    if not deadline.expired():  # it may be about to end anyway
-        deadline.reschedule(asyncio.get_running_loop().time())
+class _Ends:
+    """What ends a stream before its client leaves: the first cause counts, and without any its token has expired.
+
+    Not the clock: that of the database may have been a little behind when the deadline came.
+    """
+
+    __slots__ = ("_deadline", "_why")
+
+    def __init__(self, deadline: asyncio.Timeout) -> None:
+        self._deadline = deadline
+        self._why: Callable[[], WebhookError] | None = None
+
+    def end(self, why: Callable[[], WebhookError]) -> None:
+        """Ends the stream now, unless it is about to end anyway."""
+        if not self._deadline.expired():
+            self._why = self._why or why
+            self._deadline.reschedule(asyncio.get_running_loop().time())
+
+    def error(self, caller: Caller) -> WebhookError:
+        """Returns why the stream of this caller has ended."""
+        return token_expired(caller.name) if self._why is None else self._why()
+
+
+def _needed_by_another() -> Overloaded:
+    text = "this server's streams are all taken, most of them by this customer, and another one had none; "
+    return Overloaded("TOO_MANY_STREAMS", text + "close some, and resume with the cursor", RETRY_SECONDS)
 
 
 def _request_id(exchange: Exchange) -> str:
