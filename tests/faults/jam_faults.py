@@ -78,7 +78,7 @@ async def restart(round_: Round) -> None:
 
 
 async def until_back(round_: Round, crowd: Crowd, fault: str) -> None:
-    """Fails unless the crowd and the others get acknowledgements soon after now, as fast as the machine is by now."""
+    """Fails unless the crowd and the others get acknowledgements soon after now, as fast as the machine is then."""
     ended_at = time.time()
     measuring = asyncio.create_task(asyncio.to_thread(slowness.now))
     back_seconds: dict[str, float] = {}
@@ -90,7 +90,8 @@ async def until_back(round_: Round, crowd: Crowd, fault: str) -> None:
                 if first is not None:
                     back_seconds[who] = first - ended_at
             await asyncio.sleep(0.01)
-    allowed_seconds = _BACK_SECONDS * max(slowness.ratio(), await measuring)
+    slower = max(slowness.ratio(), await measuring, await asyncio.to_thread(slowness.now))
+    allowed_seconds = _BACK_SECONDS * slower
     for who, seconds in back_seconds.items():
         assert seconds <= allowed_seconds, (
             f"{fault}: {who} got the first acknowledgement {seconds:.1f} s after its end, "
