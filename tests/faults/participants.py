@@ -14,6 +14,7 @@ from tests.invariants.history import Endpoint
 from tests.support import slowness
 from tests.support.process import Process
 from tests.support.service import SECRET
+from webhook_grpc.domain.validation import MAX_IN_FLIGHT_MAX
 
 from .cluster import Cluster
 from .endpoints import EndpointPlan, Endpoints
@@ -80,7 +81,9 @@ def at_this_pace(plan: EndpointPlan) -> EndpointPlan:
     """
     if plan.rate_limit is not None:
         plan = replace(plan, rate_limit=max(1, round(plan.rate_limit / slowness.ratio())))
-    return replace(plan, in_flight_max=math.ceil(slowness.scaled(plan.in_flight_max))) if plan.prompt else plan
+    if plan.prompt:
+        plan = replace(plan, in_flight_max=min(MAX_IN_FLIGHT_MAX, math.ceil(slowness.scaled(plan.in_flight_max))))
+    return plan
 
 
 def _customers(scenario: Scenario) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -31,4 +32,5 @@ def test_a_slow_machine_has_more_slots_where_none_may_be_late_and_less_to_do_in_
         monkeypatch.setattr(slowness, "_ratio", slower)
         assert at_this_pace(limited) == EndpointPlan(1, in_flight_max=2, rate_limit=rate_limit)
         assert at_this_pace(prompt).in_flight_max == in_flight_max
+        assert at_this_pace(replace(prompt, in_flight_max=60)).in_flight_max <= 100, "more can't be registered"
         assert batch_events() == events
