@@ -22,6 +22,7 @@ from tests.support.sharing import receiver, service, services, shared, shared_se
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
+from webhook_grpc.engine.http.dialling import DirectDialler
 from webhook_grpc.engine.http.faults import SenderFault
 from webhook_grpc.engine.http.sender import Sender
 from webhook_grpc.engine.queue.lanes import Lanes
@@ -334,7 +335,7 @@ async def test_a_process_that_cannot_renew_its_lease_stops_sending_before_anothe
 
 
 @pytest.mark.slow
-async def test_what_waits_in_memory_is_not_sent_without_a_lease(
+async def test_what_waits_in_memory_or_for_its_connection_is_not_sent_without_a_lease(
     services: ServiceFactory, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = await services.start()
@@ -342,6 +343,18 @@ async def test_what_waits_in_memory_is_not_sent_without_a_lease(
     await service.create_webhook(receiver.on("/gate", gate), max_in_flight=1)
     await service.publish_many(5)
     await receiver.wait_for(1)
+    connecting, connected, dial = asyncio.Event(), asyncio.Event(), DirectDialler.dial
+
+    async def slow(*arguments: Any) -> Any:
+        connecting.set()
+        await connected.wait()
+        return await dial(*arguments)
+
+    monkeypatch.setattr(DirectDialler, "dial", slow)
+    await service.create_webhook(receiver.url("/connecting"))
+    await service.publish()
+    async with slowness.timeout(10):
+        await connecting.wait()
 
     async def unreachable(*_: Any, **__: Any) -> Any:
         raise Unavailable("STORAGE_UNAVAILABLE", "cut off")
@@ -351,11 +364,16 @@ async def test_what_waits_in_memory_is_not_sent_without_a_lease(
         while service.app.engine.shards.may_send:
             await asyncio.sleep(0.02)
     gate.opened.set()
+    connected.set()
+    async with slowness.timeout(10):
+        while service.app.engine.lanes.in_flight:
+            await asyncio.sleep(0.02)
     await asyncio.sleep(0.3)  # a failure would show itself now
     assert len(receiver.requests) == 1
     monkeypatch.undo()
-    await receiver.wait_for(5)
-    assert len({request.event_id for request in receiver.requests}) == 5
+    await receiver.wait_for(7)
+    assert Counter(request.path for request in receiver.requests) == {"/gate": 6, "/connecting": 1}
+    assert len({request.event_id for request in receiver.at("/gate")}) == 6
 
 
 async def test_a_settlement_whose_answer_is_lost_is_not_made_twice_and_leaves_no_hole(

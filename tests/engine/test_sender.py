@@ -16,6 +16,7 @@ from tests.support.receiver import Gate, Receiver, answer
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.model import FailureReason, Outcome
 from webhook_grpc.engine.http.answer import RAW_BYTES_MAX
+from webhook_grpc.engine.http.faults import LeaseUnsure
 from webhook_grpc.engine.http.sender import Request, Sender, SendLimits
 from webhook_grpc.store.clock import DatabaseClock
 
@@ -44,6 +45,19 @@ async def test_what_is_sent_is_what_was_asked_for_and_nothing_else(sender: Sende
     assert received.headers["X-Test"] == "yes"
     for name in ("Accept-Encoding", "User-Agent", "Accept", "Cookie"):
         assert name not in received.headers
+
+
+async def test_no_request_begins_when_the_lease_ends_before_its_first_byte(sender: Sender, receiver: Receiver) -> None:
+    while_it_connects = iter([True, False])
+    sender.may_send = lambda: next(while_it_connects)
+    with pytest.raises(LeaseUnsure):
+        await sender.send(request(receiver.url("/connecting")))
+    sender.may_send = lambda: True
+    assert (await sender.send(request(receiver.url("/renewed")))).outcome is Outcome.SUCCEEDED
+    sender.may_send = lambda: False
+    with pytest.raises(LeaseUnsure):  # on the connection that is kept now
+        await sender.send(request(receiver.url("/kept")))
+    assert [received.path for received in receiver.requests] == ["/renewed"]
 
 
 TARGETS = ["/a%2fb/%zz?sig=aB%2F_c-1", "/hook?", "/?", "/hook??", "/a?b=c?", "/a?b=%3F", "/a//b/../c?"]

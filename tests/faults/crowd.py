@@ -24,7 +24,7 @@ from .harness import Round
 
 CUSTOMER: Final = 98
 CALLERS: Final = 40
-BATCH_EVENTS: Final = 100
+_BATCH_EVENTS: Final = 100  # on the reference; on a slow machine fewer
 _WEBHOOKS: Final = 20
 _LEAVE_SECONDS: Final = 3.0  # both on the reference; on a slow machine, on which a batch takes long, more
 _THINK_SECONDS: Final = 4.0  # between an acknowledgement and the next batch
@@ -42,6 +42,14 @@ CLEAR: LiteralString = "LOCK TABLE deliveries; DELETE FROM deliveries WHERE cust
 def leave_seconds() -> float:
     """Returns how long a caller waits for its answer."""
     return slowness.lengthened(_LEAVE_SECONDS)
+
+
+def batch_events() -> int:
+    """Returns how many events a batch has: a machine that is slow has to store it before its caller leaves.
+
+    Callers have more time there, but less than in proportion. With as many events as on the reference all would leave.
+    """
+    return max(1, round(_BATCH_EVENTS * leave_seconds() / slowness.scaled(_LEAVE_SECONDS)))
 
 
 @dataclass
@@ -87,11 +95,11 @@ class Crowd:
     async def _call(self, caller: int) -> None:
         random = Random(caller)
         number = 0
-        think_seconds = slowness.lengthened(_THINK_SECONDS)
+        count, think_seconds = batch_events(), slowness.lengthened(_THINK_SECONDS)
         await asyncio.sleep(random.uniform(0, think_seconds / 4))
         while True:
             number += 1
-            request = _batch([f"{caller}-{number}-{index}" for index in range(BATCH_EVENTS)])
+            request = _batch([f"{caller}-{number}-{index}" for index in range(count)])
             while not await self._is_acknowledged(request, random):
                 await asyncio.sleep(_PAUSE_SECONDS)
             await asyncio.sleep(random.uniform(0.5, 1.5) * think_seconds)

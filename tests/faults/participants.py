@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from random import Random
@@ -13,6 +14,7 @@ from tests.invariants.history import Endpoint
 from tests.support import slowness
 from tests.support.process import Process
 from tests.support.service import SECRET
+from webhook_grpc.domain.validation import MAX_IN_FLIGHT_MAX
 
 from .cluster import Cluster
 from .endpoints import EndpointPlan, Endpoints
@@ -30,7 +32,7 @@ async def register(scenario: Scenario, endpoints: Endpoints, process: Process) -
     registered: list[Endpoint] = []
     await endpoints.behave({path_of(number): plan.behaviour for number, plan in enumerate(scenario.plan)})
     for number, planned in enumerate(scenario.plan):
-        plan = _at_this_pace(planned)
+        plan = at_this_pace(planned)
         request = service_pb2.CreateWebhookRequest(webhook=_webhook(plan, endpoints, path_of(number)))
         created = await process.stub.CreateWebhook(request)
         endpoints.belongs(path_of(number), created.webhook_id)
@@ -71,11 +73,17 @@ def watchers(scenario: Scenario, cluster: Cluster, seed: int) -> Iterator[Resumi
             yield watcher
 
 
-def _at_this_pace(plan: EndpointPlan) -> EndpointPlan:
-    """On a slow machine less is published: a limit that is to be reached has to be lower."""
-    return (
-        plan if plan.rate_limit is None else replace(plan, rate_limit=max(1, round(plan.rate_limit / slowness.ratio())))
-    )
+def at_this_pace(plan: EndpointPlan) -> EndpointPlan:
+    """Returns the plan as it means the same on this machine.
+
+    On a slow one less is published: a limit that is to be reached has to be lower. Each request takes longer there: one
+    that is not to make others late has to be higher.
+    """
+    if plan.rate_limit is not None:
+        plan = replace(plan, rate_limit=max(1, round(plan.rate_limit / slowness.ratio())))
+    if plan.prompt:
+        plan = replace(plan, in_flight_max=min(MAX_IN_FLIGHT_MAX, math.ceil(slowness.scaled(plan.in_flight_max))))
+    return plan
 
 
 def _customers(scenario: Scenario) -> list[int]:

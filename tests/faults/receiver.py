@@ -113,6 +113,7 @@ class FaultReceiver:
                     "retry_after": retry_after,
                     "verified": is_genuine(request.headers, body),
                     "timely": is_timely(request.headers, body),
+                    "signed_at": int(request.headers["webhook-timestamp"]),
                     "body_hash": hashlib.sha256(body).hexdigest(),
                 }
             )

@@ -42,6 +42,17 @@ HEALTHY = History((ENDPOINT,), (PUBLISH,), (FIRST, SECOND), (FAILED, SUCCEEDED),
 AGAIN = replace(SECOND, arrived_at=13.0, ended_at=13.1)
 KILL = Fault("kill -9", 11.65, 11.65, may_duplicate=True)  # after the receiver's answer, before it was settled
 NO_ANSWER: dict[str, Any] = {"outcome": "internal_error", "response_status": None}
+# The receiver was kept from its work: it took in later what had been sent before the kill.
+BELATED = replace(
+    HEALTHY,
+    requests=(
+        FIRST,
+        replace(SECOND, arrived_at=13.0, ended_at=13.1, signed_at=11.0),
+        replace(AGAIN, arrived_at=15.0, ended_at=15.1, signed_at=14.0),
+    ),
+    log=(FAILED, replace(SUCCEEDED, created_at=15.2)),
+    faults=(KILL,),
+)
 UNKNOWN = replace(PUBLISH, event_id=None)
 RESTORED = Fault("backup restored", 10.0, 12.0, may_forget=True)
 # Its first request came before the database came back older; what failed was the one after that.
@@ -149,6 +160,7 @@ HOLDS = {
     "I3: what a kill found in flight may come once more": replace(
         HEALTHY, requests=(FIRST, SECOND, AGAIN), log=(FAILED, replace(SUCCEEDED, created_at=13.2)), faults=(KILL,)
     ),
+    "I3: what was sent before the kill reaches its receiver long after that": BELATED,
     "I3: an answer that was waited for in vain": WAITED,
     "I3: whose time is logged as a millisecond less": replace(
         WAITED, log=(replace(TIMED_OUT, latency_seconds=1.999), WAITED.log[1])
@@ -268,6 +280,12 @@ BREAKS = {
     ),
     "I3: what was settled before the kill comes again": replace(
         HEALTHY, requests=(FIRST, SECOND, AGAIN), faults=(replace(KILL, started_at=12.0, ended_at=12.0),)
+    ),
+    "I3: what was sent after the kill, and came long after that": replace(
+        BELATED, requests=(FIRST, replace(BELATED.requests[1], signed_at=12.0), BELATED.requests[2])
+    ),
+    "I3: what came long after the kill, and does not say when it was sent": replace(
+        BELATED, requests=(FIRST, replace(BELATED.requests[1], signed_at=None), BELATED.requests[2])
     ),
     "I3: two more requests for one kill": replace(
         HEALTHY,

@@ -59,6 +59,7 @@ class Request:
     body_hash: str
     retry_after: float | None = None
     timely: bool = True  # signed just now, by the receiver's clock
+    signed_at: float | None = None  # what its signature says, in whole seconds: it was sent then or up to 1 s later
     decided_at: float | None = None  # when its sender decided to send it, if that is known: rates count from then
     owner: int | None = None  # who sent it, if that is known: a process for as long as it owned the shard
     is_stale: bool = False  # whether its sender is known to have lost the shard

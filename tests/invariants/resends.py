@@ -69,10 +69,11 @@ def resends(history: History, *, unheard: Collection[Attempt] = ()) -> list[Rese
 def only_after_faults(history: History) -> Iterator[Violation]:
     """I3: exactly once without a fault; and each fault excuses one more request for what it found in flight.
 
-    In flight is what had been sent and was not settled: from the arrival of its request until its row in the log. What
-    was settled before the fault is never sent again, however the process ended. A process that sends again what it has
-    sent itself has no excuse. An answer for which the sender has waited in vain, for as long as the webhook allows,
-    makes nothing needless: the receiver was late, and the log says so.
+    In flight is what had been sent and was not settled: from the arrival of its request, or from its signature if that
+    is known, until its row in the log. A receiver that is kept from its work takes in what a process had sent long
+    after that has died. What was settled before the fault is never sent again, however the process ended. A process
+    that sends again what it has sent itself has no excuse. An answer for which the sender has waited in vain, for as
+    long as the webhook allows, makes nothing needless: the receiver was late, and the log says so.
     """
     settled_at = _settled_at(history)
     arrival_seconds = history.slowness * history.arrival_seconds
@@ -85,13 +86,14 @@ def only_after_faults(history: History) -> Iterator[Violation]:
             asked_twice.add((*delivery, request.attempt))
             continue
         in_flight = [
-            (one.arrived_at, settled_at.get((*delivery, one.attempt), math.inf)) for one in (earlier, resend.latest)
+            (_sent_at(one, arrival_seconds), settled_at.get((*delivery, one.attempt), math.inf))
+            for one in (earlier, resend.latest)
         ]
         excuses = [
             fault
             for fault in history.faults
             if fault.may_duplicate
-            and any(_overlaps(fault, since, until, arrival_seconds) for since, until in in_flight)
+            and any(_overlaps(fault, since, until) for since, until in in_flight)
             and (fault.is_many or fault not in spent[delivery])
         ]
         if resend.is_of_one_owner:
@@ -119,7 +121,6 @@ def in_flight_at_faults(history: History) -> int:
                     fault,
                     request.arrived_at,
                     settled_at.get((request.webhook_id, request.event_id, request.attempt), math.inf),
-                    arrival_seconds=0.0,
                 )
             }
         )
@@ -186,5 +187,11 @@ def _settled_at(history: History) -> dict[Attempt, float]:
     }
 
 
-def _overlaps(fault: Fault, since: float, until: float, arrival_seconds: float) -> bool:
-    return since <= fault.ended_at + arrival_seconds and until >= fault.started_at - _CLOCK_SECONDS
+def _sent_at(request: Request, arrival_seconds: float) -> float:
+    """Returns the earliest time at which it may have been sent; its signature excuses any delay at its receiver."""
+    signed_at = math.inf if request.signed_at is None else request.signed_at
+    return min(request.arrived_at - arrival_seconds, signed_at)
+
+
+def _overlaps(fault: Fault, since: float, until: float) -> bool:
+    return since <= fault.ended_at and until >= fault.started_at - _CLOCK_SECONDS

@@ -25,7 +25,7 @@ from webhook_grpc.domain.model import (
 from webhook_grpc.domain.progress import PAUSED, Cause, Progress, Service
 from webhook_grpc.domain.retry import Decision, RetryPolicy, again, decide
 from webhook_grpc.domain.settlement import Settlement
-from webhook_grpc.engine.http.faults import SenderFault
+from webhook_grpc.engine.http.faults import LeaseUnsure, SenderFault
 from webhook_grpc.engine.http.sender import Request, Sender
 from webhook_grpc.engine.queue.lane import Turn
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
@@ -74,6 +74,8 @@ class AttemptPipeline:
         """
         try:
             settlement = await self._settlement(turn, end_isolation)
+        except LeaseUnsure:  # nothing is sent until it is renewed, and then at once
+            return None
         except SenderFault as fault:
             self._pause(turn, fault)
             return None

@@ -14,6 +14,10 @@ class SenderFault(Exception):
     is_local = False
 
 
+class LeaseUnsure(SenderFault):
+    """The lease of this process may have run out before the first byte: nothing was sent, another owner may send it."""
+
+
 class NotSendable(ValueError):
     """The webhook's settings make no request: a URL without a host, a header with a line break."""
 

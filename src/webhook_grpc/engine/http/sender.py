@@ -10,7 +10,7 @@ import asyncio
 import functools
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from random import Random
@@ -28,6 +28,7 @@ from .answer import Answer
 from .connection import Connection
 from .dialling import ConnectionLimits, Dialler, DirectDialler, Resolver
 from .failures import classify
+from .faults import LeaseUnsure
 from .pool import KeptLimits, Owner, Pool
 from .proxy import ANYWHERE, ProxyDialler
 from .racing import OWN_FAULTS
@@ -80,6 +81,8 @@ class Sender:
         self._random = random
         self._limits = limits
         self.pool = Pool(limits.kept)
+        self.may_send: Callable[[], bool] = lambda: True
+        """Whether requests may begin now. Looked at just before the first byte: to connect takes seconds."""
         self._resolver = resolver
         self._ssl_context = ssl_context
         self._proxy = proxy
@@ -138,6 +141,7 @@ class Sender:
         it as the request went out, and most likely has not seen it. A 410 on one may be late and mean an earlier
         request.
         """
+        self._refuse_without_lease()
         target = target_of(request.url)
         owner = Owner(request.webhook_id, target.origin)
         data = target.request(request.headers, request.body)
@@ -166,7 +170,16 @@ class Sender:
             return None
         return self._kept(connection, owner, answer)
 
+    def _refuse_without_lease(self) -> None:
+        if not self.may_send():
+            raise LeaseUnsure("the lease may have run out")
+
     async def _exchange(self, connection: Connection, owner: Owner, data: bytes, until: float) -> tuple[Answer, float]:
+        try:
+            self._refuse_without_lease()
+        except LeaseUnsure:
+            connection.abort()
+            raise
         return self._kept(connection, owner, await connection.exchange(data, until - time.monotonic()))
 
     def _kept(self, connection: Connection, owner: Owner, answer: Answer) -> tuple[Answer, float]:
