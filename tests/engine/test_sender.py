@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -49,14 +50,11 @@ async def test_what_is_sent_is_what_was_asked_for_and_nothing_else(sender: Sende
 
 async def test_no_request_begins_when_the_lease_ends_before_its_first_byte(sender: Sender, receiver: Receiver) -> None:
     while_it_connects = iter([True, False])
-    sender.may_send = lambda: next(while_it_connects)
     with pytest.raises(LeaseUnsure):
-        await sender.send(request(receiver.url("/connecting")))
-    sender.may_send = lambda: True
+        await sender.send(replace(request(receiver.url("/connecting")), may_begin=lambda: next(while_it_connects)))
     assert (await sender.send(request(receiver.url("/renewed")))).outcome is Outcome.SUCCEEDED
-    sender.may_send = lambda: False
     with pytest.raises(LeaseUnsure):  # on the connection that is kept now
-        await sender.send(request(receiver.url("/kept")))
+        await sender.send(replace(request(receiver.url("/kept")), may_begin=lambda: False))
     assert [received.path for received in receiver.requests] == ["/renewed"]
 
 

@@ -109,8 +109,9 @@ class Engine:
             _send_limits(settings),
             proxy=settings.egress_proxy,
         )
-        self._sender.may_send = lambda: shards.may_send
-        signer = RequestSigner(sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock)
+        signer = RequestSigner(
+            sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock, lambda: shards.may_send
+        )
         attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random, traces)
         self.dispatcher = Dispatcher(
             _dispatch_limits(settings),

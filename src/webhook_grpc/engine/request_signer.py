@@ -30,14 +30,21 @@ class RequestSigner:
     """
 
     def __init__(
-        self, sealer: Sealer, egress_policy: EgressPolicy, timeout_seconds: float, clock: DatabaseClock
+        self,
+        sealer: Sealer,
+        egress_policy: EgressPolicy,
+        timeout_seconds: float,
+        clock: DatabaseClock,
+        may_send: Callable[[], bool],
     ) -> None:
+        """`may_send` returns whether the lease still allows requests to begin."""
         self._sealer = sealer
         self._key = _remembering_keys(sealer)
         self._private_key = _remembering_private_keys(sealer)
         self._why_url_blocked = _remembering_verdicts(egress_policy)
         self._timeout_seconds = timeout_seconds
         self._clock = clock
+        self._may_send = may_send
 
     def sign(
         self, delivery: PendingDelivery, webhook: Webhook, traceparent: str | None = None
@@ -63,7 +70,8 @@ class RequestSigner:
         )
         headers = request_headers(envelope, own, keys, int(now.timestamp()), delivery.body, private_keys)
         unshown = forms_of((*own.values(), *url_queries.values_of(url))) if own or "?" in url else ()
-        return Request(url, headers, delivery.body, self._timeout_of(webhook), now, webhook.webhook_id, unshown)
+        timeout_seconds = self._timeout_of(webhook)
+        return Request(url, headers, delivery.body, timeout_seconds, now, webhook.webhook_id, unshown, self._may_send)
 
     def _keys_of(self, webhook: Webhook, now: datetime) -> list[SigningKey]:
         """Returns the keys that sign, the newest first. Raises UnsealError."""

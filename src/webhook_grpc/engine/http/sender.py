@@ -38,6 +38,11 @@ from .target import Target, target_of
 _GONE: Final = 410
 
 
+def at_any_time() -> bool:
+    """Lets a request begin."""
+    return True
+
+
 @record
 class Request:
     """One POST."""
@@ -49,6 +54,7 @@ class Request:
     start_time: datetime | None = None  # at which it was signed; None: now
     webhook_id: int = 0  # whose kept connections it may use
     unshown: Sequence[bytes] = field(default=(), repr=False)  # what the result has none of, though the answer may
+    may_begin: Callable[[], bool] = at_any_time  # looked at just before the first byte: to connect takes seconds
 
 
 @record
@@ -81,8 +87,6 @@ class Sender:
         self._random = random
         self._limits = limits
         self.pool = Pool(limits.kept)
-        self.may_send: Callable[[], bool] = lambda: True
-        """Whether requests may begin now. Looked at just before the first byte: to connect takes seconds."""
         self._resolver = resolver
         self._ssl_context = ssl_context
         self._proxy = proxy
@@ -110,7 +114,7 @@ class Sender:
         await self._opened_resolver.close()
 
     async def send(self, request: Request) -> AttemptResult:
-        """Makes one attempt. Returns within the timeout and a second. Raises SenderFault."""
+        """Makes one attempt. Returns within the timeout and a second. Raises SenderFault; then nothing was sent."""
         start_time, started_at = request.start_time or self._clock.now(), time.monotonic()
         try:
             answer, answered_at = await self._answer(request, started_at + request.timeout_seconds)
@@ -141,7 +145,7 @@ class Sender:
         it as the request went out, and most likely has not seen it. A 410 on one may be late and mean an earlier
         request.
         """
-        self._refuse_without_lease()
+        _check_may_begin(request)
         target = target_of(request.url)
         owner = Owner(request.webhook_id, target.origin)
         data = target.request(request.headers, request.body)
@@ -150,7 +154,7 @@ class Sender:
             if answered is not None:
                 return answered
             self.pool.close_idle(owner)  # most likely just as dead
-        return await self._exchange(await self._dial(target, until), owner, data, until)
+        return await self._exchange(await self._dial(target, until), owner, data, until, request)
 
     async def _answer_on_kept(
         self, connection: Connection, owner: Owner, data: bytes, until: float
@@ -170,13 +174,11 @@ class Sender:
             return None
         return self._kept(connection, owner, answer)
 
-    def _refuse_without_lease(self) -> None:
-        if not self.may_send():
-            raise LeaseUnsure("the lease may have run out")
-
-    async def _exchange(self, connection: Connection, owner: Owner, data: bytes, until: float) -> tuple[Answer, float]:
+    async def _exchange(
+        self, connection: Connection, owner: Owner, data: bytes, until: float, request: Request
+    ) -> tuple[Answer, float]:
         try:
-            self._refuse_without_lease()
+            _check_may_begin(request)
         except LeaseUnsure:
             connection.abort()
             raise
@@ -202,6 +204,11 @@ class Sender:
         if not isinstance(resolver, GuardedResolver):
             return False
         return resolver.was_cut_off(host_of(url), since) and await resolver.knows_nobody()
+
+
+def _check_may_begin(request: Request) -> None:
+    if not request.may_begin():
+        raise LeaseUnsure("the lease may have run out")
 
 
 def _default_context() -> ssl.SSLContext:
