@@ -160,6 +160,12 @@ def published(filled: Filled, count: int) -> Mapping[str, object]:
     return publishing._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
 
 
+def published_alone(filled: Filled, count: int) -> Mapping[str, object]:
+    del filled, count
+    event = new_event(customer_id=BIG_CUSTOMER, event_type="job.type5", request_id="alone")
+    return publishing._parameters_of_one(event)  # pyright: ignore[reportPrivateUsage]
+
+
 def figured(filled: Filled, count: int) -> Mapping[str, object]:
     """What the figures for metrics are read with; so few rows are counted that the bound is reached."""
     del filled, count
@@ -253,6 +259,8 @@ def shards(filled: Filled, count: int) -> Mapping[str, object]:
 CASES: Final[Mapping[str, Case]] = {
     "publish": Case(publishing.PUBLISH, published, 30, 60),
     "publish to one of a hundred": Case(publishing.PUBLISH, published_to_one_of_a_hundred, 30, 60, once=500),
+    "publish one": Case(publishing.PUBLISH_ONE, published_alone, 30, 60, once=500, sizes=(1,)),
+    "publish one once": Case(publishing.PUBLISH_ONE_ONCE, published_alone, 30, 60, once=500, sizes=(1,)),
     "settle": Case(settlement.SETTLE, settled, 40, 100),
     "execute": Case(execution.EXECUTE, executed, 60, 150),
     "mark": Case(danger.SET_DANGER, marked, 20, 40),
