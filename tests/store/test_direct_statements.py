@@ -27,7 +27,8 @@ SOME_ID: Final = UUID("018f4e5a-0000-7000-8000-000000000001")
 SOME_TIME: Final = datetime(2026, 11, 30, 12, 0, 0, 123456, tzinfo=UTC)
 ALL_KINDS: Final = """
 SELECT t.*, %(worker)b::uuid, %(count)b::integer, %(large)b::bigint, 100 %% 7, %(count)b::integer + 1,
-    %(shard)b::smallint, %(word)b::text, %(nothing)b::text, %(bytes)b::bytea, %(at)b::timestamptz
+    %(shard)b::smallint, %(word)b::text, %(nothing)b::text, %(bytes)b::bytea, %(at)b::timestamptz,
+    %(list)b::bigint[]
 FROM unnest(
     %(small)b::smallint[], %(big)b::bigint[], %(id)b::uuid[], %(text)b::text[], %(time)b::timestamptz[],
     %(body)b::bytea[], %(double)b::double precision[]
@@ -52,6 +53,7 @@ def all_kinds() -> dict[str, Any]:
         "nothing": None,
         "bytes": b"\x00'%",
         "at": SOME_TIME,
+        "list": [1, 2**40],
         "small": arrays.smallints([1, None]),
         "big": arrays.bigints([2**50, None]),
         "id": arrays.uuids([SOME_ID, None]),

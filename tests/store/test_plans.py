@@ -35,12 +35,14 @@ from webhook_grpc.store.outbox import (
     due,
     execution,
     figures,
+    misdated,
     publishing,
     settlement,
 )
 from webhook_grpc.store.ownership import leases
 from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import census
+from webhook_grpc.store.replays import progress
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
 
@@ -252,7 +254,8 @@ def positioned(filled: Filled, count: int) -> Mapping[str, object]:
 
 def shards(filled: Filled, count: int) -> Mapping[str, object]:
     del filled, count
-    return {"shards": list(range(64)), "worker": WORKER, "limit": 100, "ttl": 10.0, "retiring": False}
+    one = {"shard": 1, "shard_count": 64, "after": 0}
+    return {"shards": list(range(64)), "worker": WORKER, "limit": 100, "ttl": 10.0, "retiring": False, **one}
 
 
 # In the pages: what was deleted a moment ago is still looked at once.
@@ -280,6 +283,9 @@ CASES: Final[Mapping[str, Case]] = {
         feed.SELECT_POSITION_AT, positioned, 0, 0, once=20_000, pages_once=60_000, sizes=(1,), cost_max=1_000_000
     ),
     "end": Case(feed.SELECT_LOG_ENDS, shards, 0, 0, once=5_000, pages_once=10_000, sizes=(1,)),
+    "commands": Case(commands.SELECT_WAITING_COMMANDS, shards, 0, 0, once=20_000, pages_once=30_000, sizes=(1,)),
+    "misdated": Case(misdated.SELECT_MISDATED_MAY_EXIST, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
+    "replays": Case(progress.SELECT_UNSETTLED_REPLAYS, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
     "ask": Case(commands.INSERT_COMMAND, commanded, 20, 50, sizes=(1,)),
     "ask once": Case(commands.INSERT_COMMAND_ONCE, commanded, 20, 50, sizes=(1,)),
     "ask for a test": Case(commands.INSERT_TEST, commanded, 20, 50, sizes=(1,)),

@@ -25,10 +25,10 @@ from psycopg.pq.abc import PGresult
 
 from webhook_grpc.domain.record import record
 
-from .arrays import Array, time_as_bytes
+from .arrays import Array, bigints, time_as_bytes
 from .session import Row
 
-_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)b::(\w+)")
+_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)b::(\w+(?:\[\])?)")
 _STATEMENTS_MAX: Final = 100  # whose forms are remembered: those of the hot loops are fewer
 _SCALARS: Final[Mapping[tuple[type[object], str], Callable[[Any], bytes | None]]] = {
     (UUID, "uuid"): lambda value: value.bytes,
@@ -39,6 +39,7 @@ _SCALARS: Final[Mapping[tuple[type[object], str], Callable[[Any], bytes | None]]
     (NoneType, "text"): lambda _: None,
     (bytes, "bytea"): lambda value: value,
     (datetime, "timestamptz"): time_as_bytes,
+    (list, "bigint[]"): lambda items: bigints(items).encoded(),
 }
 _NO_FAULT: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 
@@ -121,7 +122,7 @@ def _written(form: _Form, params: Mapping[str, object]) -> list[bytes | None] | 
     try:
         for name, type_name in form.casts:
             value: Any = params[name]
-            kind: type[object] = type(value)
+            kind = cast("type[object]", type(value))
             if isinstance(value, Array):
                 values.append(value.encoded())
             elif (write := _SCALARS.get((kind, type_name))) is not None:
