@@ -226,7 +226,7 @@ async def _publish_one(connection: LoopConnection, event: NewEvent, own_shards: 
     create_time = rows[0][0]
     webhook_ids = [webhook_id for _, webhook_id in rows if webhook_id is not None]
     own_webhook_ids = [webhook_id for webhook_id in webhook_ids if shard_of(webhook_id) in own_shards]
-    other_shards = {shard_of(webhook_id) for webhook_id in webhook_ids}.difference(own_shards)
+    other_shards = {shard for shard in map(shard_of, webhook_ids) if shard not in own_shards}
     return PublishedBatch(
         [Published(event.event_id, len(webhook_ids), False, create_time)],
         [NewDeliveries(event, create_time, own_webhook_ids, sorted(other_shards))],
