@@ -78,16 +78,30 @@ async def test_no_success_of_a_webhook_with_a_backlog_may_wait(
     assert found[:30] == [(SUCCEEDED, False)] * 30
 
 
+async def test_successes_wait_until_something_may_not_and_then_for_the_shortest_time() -> None:
+    unsettled = Unsettled(lambda: False)
+    now = asyncio.get_running_loop().time
+    change: Any = object()  # nobody looks at it
+    unsettled.results.add(change, may_wait=True)
+    began_at = now()
+    gathering = asyncio.create_task(unsettled.gathered(0.02, 600), name="gathering")
+    await asyncio.sleep(0)  # it waits
+    unsettled.results.add(change, may_wait=False)
+    async with slowness.timeout(20):
+        await gathering
+    assert now() - began_at >= 0.02
+
+
 async def test_no_success_waits_while_somebody_watches(
     service: Service, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits, pressed = list[float](), Unsettled.pressed
+    waits, gathered = list[bool](), Unsettled.gathered
 
-    async def noted(unsettled: Unsettled, seconds: float) -> None:
-        waits.append(seconds)
-        await pressed(unsettled, seconds)
+    async def noted(unsettled: Unsettled, seconds: float, seconds_max: float) -> None:
+        waits.append(seconds_max > seconds)
+        await gathered(unsettled, seconds, seconds_max)
 
-    monkeypatch.setattr(Unsettled, "pressed", noted)
+    monkeypatch.setattr(Unsettled, "gathered", noted)
     await service.create_webhook(receiver.url("/watched"))
     await until_watched(service, False)
     await service.publish()

@@ -39,6 +39,7 @@ from .loop import SimulatedLoop
 
 _OF_SESSIONS: Final = frozenset({hints.LISTEN, session.SET_SESSION, plans.KEEP, plans.RENEW, plans.PLAN_EACH_TIME})
 _FENCED: Final = frozenset({settlement.SETTLE, execution.EXECUTE})
+_PUBLISHING: Final = frozenset({publishing.PUBLISH, publishing.PUBLISH_ONE})
 _NOBODYS: Final = Context()  # what the world does is done whoever has died
 
 
@@ -197,7 +198,7 @@ class World:
             self.loop.call_later(back, _answer, answered, rows, None, is_lost, context=_NOBODYS)
             return
         working = self.random.expovariate(1000.0)
-        if statement is publishing.PUBLISH and self.random.random() < self.weather.late_commit:
+        if statement in _PUBLISHING and self.random.random() < self.weather.late_commit:
             working += self.random.uniform(0, 5.0)
         self.loop.call_later(
             working, self._commit, statement, params, self.stored.now(), back, is_lost, answered, context=_NOBODYS

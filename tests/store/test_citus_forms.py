@@ -85,6 +85,7 @@ def test_the_statements_in_functions_do_so_too() -> None:
 def test_the_statements_are_found() -> None:
     known = {
         "store.outbox.publishing.PUBLISH",
+        "store.outbox.publishing.PUBLISH_ONE_ONCE",
         "store.outbox.settlement.SETTLE",
         "store.outbox.commands.SELECT_WAITING_COMMANDS",
         "store.registry.webhooks.INSERT_WEBHOOK",

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,7 +26,9 @@ from webhook_grpc.store.db import LoopConnection
 SOME_ID: Final = UUID("018f4e5a-0000-7000-8000-000000000001")
 SOME_TIME: Final = datetime(2026, 11, 30, 12, 0, 0, 123456, tzinfo=UTC)
 ALL_KINDS: Final = """
-SELECT t.*, %(worker)b::uuid, %(count)b::integer, %(large)b::bigint, 100 %% 7, %(count)b::integer + 1
+SELECT t.*, %(worker)b::uuid, %(count)b::integer, %(large)b::bigint, 100 %% 7, %(count)b::integer + 1,
+    %(shard)b::smallint, %(word)b::text, %(nothing)b::text, %(bytes)b::bytea, %(at)b::timestamptz,
+    %(list)b::bigint[]
 FROM unnest(
     %(small)b::smallint[], %(big)b::bigint[], %(id)b::uuid[], %(text)b::text[], %(time)b::timestamptz[],
     %(body)b::bytea[], %(double)b::double precision[]
@@ -45,6 +48,12 @@ def all_kinds() -> dict[str, Any]:
         "worker": SOME_ID,
         "count": 7,
         "large": 2**40,
+        "shard": -3,
+        "word": "größer",
+        "nothing": None,
+        "bytes": b"\x00'%",
+        "at": SOME_TIME,
+        "list": [1, 2**40],
         "small": arrays.smallints([1, None]),
         "big": arrays.bigints([2**50, None]),
         "id": arrays.uuids([SOME_ID, None]),
@@ -95,9 +104,9 @@ async def test_rows_are_those_of_a_cursor(loop: LoopConnection, given_up: list[s
 async def test_what_only_psycopg_can_write_is_run_by_a_cursor(loop: LoopConnection, given_up: list[str]) -> None:
     listed = "SELECT item FROM unnest(%(items)s::bigint[]) AS t(item)"
     assert await loop.rows(listed, {"items": [1, 2]}, keeps_plan=True) == [(1,), (2,)]
-    assert await loop.rows("SELECT %(text)b::text", {"text": "one"}, keeps_plan=True) == [("one",)]
+    assert await loop.rows("SELECT %(half)b::numeric", {"half": 0.5}, keeps_plan=True) == [(Decimal("0.5"),)]
     assert await loop.rows("SELECT %s::integer", [3], keeps_plan=True) == [(3,)]
-    assert given_up == [listed, "SELECT %(text)b::text"]
+    assert given_up == [listed, "SELECT %(half)b::numeric"]
     assert await names(loop) == []
 
 
@@ -115,6 +124,8 @@ async def test_a_value_that_postgres_refuses_costs_no_connection(loop: LoopConne
             await loop.rows(NEGATIVE, {"double": arrays.doubles([-1.0])}, keeps_plan=True)
     with pytest.raises(StoreRefusal):
         await loop.rows("SELECT %(small)b::smallint[]", {"small": arrays.smallints([2**40])}, keeps_plan=True)
+    with pytest.raises(StoreRefusal):
+        await loop.rows("SELECT %(word)b::text", {"word": "\ud800"}, keeps_plan=True)
     assert await loop.rows(NEGATIVE, {"double": arrays.doubles([4.0])}, keeps_plan=True) == [(2.0,)]
     assert loop.opened_count == 1
 

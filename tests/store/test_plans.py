@@ -35,12 +35,14 @@ from webhook_grpc.store.outbox import (
     due,
     execution,
     figures,
+    misdated,
     publishing,
     settlement,
 )
 from webhook_grpc.store.ownership import leases
 from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import census
+from webhook_grpc.store.replays import progress
 from webhook_grpc.store.schema.migrate import migrate
 from webhook_grpc.store.schema.partitions import ensure_partitions
 
@@ -160,6 +162,12 @@ def published(filled: Filled, count: int) -> Mapping[str, object]:
     return publishing._publish_parameters(events, [1])  # pyright: ignore[reportPrivateUsage]
 
 
+def published_alone(filled: Filled, count: int) -> Mapping[str, object]:
+    del filled, count
+    event = new_event(customer_id=BIG_CUSTOMER, event_type="job.type5", request_id="alone")
+    return publishing._parameters_of_one(event)  # pyright: ignore[reportPrivateUsage]
+
+
 def figured(filled: Filled, count: int) -> Mapping[str, object]:
     """What the figures for metrics are read with; so few rows are counted that the bound is reached."""
     del filled, count
@@ -246,13 +254,16 @@ def positioned(filled: Filled, count: int) -> Mapping[str, object]:
 
 def shards(filled: Filled, count: int) -> Mapping[str, object]:
     del filled, count
-    return {"shards": list(range(64)), "worker": WORKER, "limit": 100, "ttl": 10.0, "retiring": False}
+    one = {"shard": 1, "shard_count": 64, "after": 0}
+    return {"shards": list(range(64)), "worker": WORKER, "limit": 100, "ttl": 10.0, "retiring": False, **one}
 
 
 # In the pages: what was deleted a moment ago is still looked at once.
 CASES: Final[Mapping[str, Case]] = {
     "publish": Case(publishing.PUBLISH, published, 30, 60),
     "publish to one of a hundred": Case(publishing.PUBLISH, published_to_one_of_a_hundred, 30, 60, once=500),
+    "publish one": Case(publishing.PUBLISH_ONE, published_alone, 30, 60, once=500, sizes=(1,)),
+    "publish one once": Case(publishing.PUBLISH_ONE_ONCE, published_alone, 30, 60, once=500, sizes=(1,)),
     "settle": Case(settlement.SETTLE, settled, 40, 100),
     "execute": Case(execution.EXECUTE, executed, 60, 150),
     "mark": Case(danger.SET_DANGER, marked, 20, 40),
@@ -272,6 +283,9 @@ CASES: Final[Mapping[str, Case]] = {
         feed.SELECT_POSITION_AT, positioned, 0, 0, once=20_000, pages_once=60_000, sizes=(1,), cost_max=1_000_000
     ),
     "end": Case(feed.SELECT_LOG_ENDS, shards, 0, 0, once=5_000, pages_once=10_000, sizes=(1,)),
+    "commands": Case(commands.SELECT_WAITING_COMMANDS, shards, 0, 0, once=20_000, pages_once=30_000, sizes=(1,)),
+    "misdated": Case(misdated.SELECT_MISDATED_MAY_EXIST, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
+    "replays": Case(progress.SELECT_UNSETTLED_REPLAYS, shards, 0, 0, once=5_000, pages_once=5_000, sizes=(1,)),
     "ask": Case(commands.INSERT_COMMAND, commanded, 20, 50, sizes=(1,)),
     "ask once": Case(commands.INSERT_COMMAND_ONCE, commanded, 20, 50, sizes=(1,)),
     "ask for a test": Case(commands.INSERT_TEST, commanded, 20, 50, sizes=(1,)),

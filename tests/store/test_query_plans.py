@@ -176,6 +176,9 @@ async def test_fetch_reads_only_the_next_rows_of_each_webhook(filled: TestPostgr
 async def test_publish_finds_webhooks_by_customer(filled: TestPostgres) -> None:
     parameters = publishing._publish_parameters([new_event()], [])  # pyright: ignore[reportPrivateUsage]
     assert_indexed(scans(filled, publishing.PUBLISH, parameters), "webhooks")
+    alone = publishing._parameters_of_one(new_event(request_id="r"))  # pyright: ignore[reportPrivateUsage]
+    assert_indexed(scans(filled, publishing.PUBLISH_ONE, alone), "webhooks")
+    assert_indexed(scans(filled, publishing.PUBLISH_ONE_ONCE, alone), "webhooks")
 
 
 async def test_settle_finds_deliveries_by_their_key(filled: TestPostgres) -> None:

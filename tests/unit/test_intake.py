@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.model import WebhookStatus
 from webhook_grpc.domain.pace import Pace
 from webhook_grpc.engine.queue.due_hints import DueHints
-from webhook_grpc.engine.queue.intake import Expectation, Intake
+from webhook_grpc.engine.queue.intake import Intake
 from webhook_grpc.engine.queue.stale_rows import StaleRows
 from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.engine.shards import Shards
@@ -37,12 +38,12 @@ class Taking:
         known = None if status is None else Receiver(make_webhook(status=status), Pace(POLICY, NOW))
         receivers: Any = Known(known)
         starter: Any = None
-        shards = Shards()
+        self.shards = shards = Shards()
         shards.owned[SHARD] = OwnedShard(epoch=1, last_seq=0)
         self.lanes = make_lanes()
         self.hints = DueHints(self.lanes)
         self.intake = Intake(shards, self.lanes, receivers, StaleRows(), self.hints, starter)
-        self.expectation = Expectation({SHARD: 1}, frozenset({SHARD}), 0)
+        self.expectation = self.intake.expect()
 
     def published(self) -> bool:
         return self.intake.take_in(make_delivery(is_fresh=True), self.expectation)
@@ -99,3 +100,24 @@ def test_what_may_not_be_held_leaves_no_lane_behind() -> None:
     taking.lanes.bar(delivery.webhook_id, delivery.event_id)
     assert not taking.intake.take_in(delivery, taking.expectation)
     assert len(taking.lanes) == 0
+
+
+def test_what_is_expected_is_not_held_if_its_shard_was_lost_meanwhile_or_lost_and_taken_again() -> None:
+    for left in ({}, {SHARD: OwnedShard(epoch=2, last_seq=0)}):
+        taking = Taking()
+        taking.shards.owned = left
+        assert not taking.published()
+    taking = Taking()
+    del taking.shards.owned[SHARD]
+    expectation = taking.intake.expect()
+    taking.shards.owned[SHARD] = OwnedShard(epoch=1, last_seq=0)
+    assert not taking.intake.take_in(make_delivery(is_fresh=True), expectation)
+
+
+def test_only_what_may_be_sent_is_handed_over_one_by_one() -> None:
+    taking = Taking()
+    assert not taking.intake.expect().shards, "the lease is not fresh"
+    taking.shards.send_until = time.monotonic() + 600
+    assert taking.intake.expect().shards == {SHARD}
+    taking.shards.leaving = {SHARD}
+    assert not taking.intake.expect().shards

@@ -137,11 +137,11 @@ class Settler:
 
     async def _gather(self) -> None:
         """Waits for others to share the statement."""
-        await asyncio.sleep(self._limits.wait_seconds)  # whoever ends meanwhile shares the statement
-        more_seconds = (
-            0.0 if self._unsettled.is_watched() else self._limits.wait_seconds_max - self._limits.wait_seconds
+        limits = self._limits
+        is_watched = self._unsettled.is_watched()
+        await self._unsettled.gathered(
+            limits.wait_seconds, limits.wait_seconds if is_watched else limits.wait_seconds_max
         )
-        await self._unsettled.pressed(max(0.0, more_seconds))
 
     async def _write_some(self, queue: FencedQueue[AnyChange], statement: Statement[AnyChange]) -> None:
         if batch := queue.take(self._limits.batch_max):

@@ -100,15 +100,19 @@ class Unsettled:
         self.results = FencedQueue[EndedTurn](self.arrived, self._pressing)
         self.commands = FencedQueue[Command](self.arrived, self._pressing)
 
-    async def pressed(self, seconds: float) -> None:
-        """Returns when something that is queued may wait no more, or after so many seconds.
+    async def gathered(self, seconds: float, seconds_max: float) -> None:
+        """Returns after so many seconds, or later if all that is queued may wait, but not after `seconds_max`.
 
         The settler calls this before it takes what is queued.
         """
-        if seconds and not self._pressing.is_set():
+        now = asyncio.get_running_loop().time
+        end = now() + seconds
+        if seconds_max > seconds and not self._pressing.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(seconds_max):
                     await self._pressing.wait()
+        if (rest := end - now()) > 0:
+            await asyncio.sleep(rest)  # whoever ends meanwhile shares the statement
         self._pressing.clear()
 
     async def drained(self) -> None:

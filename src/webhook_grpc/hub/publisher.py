@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, Protocol, TypeVar
 
 import structlog
@@ -37,7 +38,7 @@ class Expectation(Protocol):
     """What a recipient remembers from the start of a statement to its answer."""
 
     @property
-    def shards(self) -> frozenset[int]:
+    def shards(self) -> AbstractSet[int]:
         """Returns the shards whose new deliveries it wants one by one."""
         ...
 
@@ -137,7 +138,7 @@ class Publisher:
                 tally.delivery_count += answer.delivery_count
 
     async def _publish(
-        self, connection: LoopConnection, events: Sequence[NewEvent], own_shards: frozenset[int]
+        self, connection: LoopConnection, events: Sequence[NewEvent], own_shards: AbstractSet[int]
     ) -> PublishedBatch:
         """Publishes a batch. Makes a partition that is missing, because the database's clock has stepped by days."""
         try:

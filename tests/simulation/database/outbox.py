@@ -9,7 +9,7 @@ import psycopg
 
 from tests.simulation.model.outbox import EventTakenError
 from tests.simulation.model.rows import OutboxRow
-from webhook_grpc.domain.ids import shard_of
+from webhook_grpc.domain.ids import SHARD_COUNT, shard_of
 from webhook_grpc.domain.model import Danger, NewEvent, PendingDelivery
 from webhook_grpc.store import clock
 from webhook_grpc.store.outbox import danger, expiry, misdated, publishing
@@ -29,6 +29,7 @@ class Outbox:
     def statements(self) -> dict[str, Statement]:
         return {
             publishing.PUBLISH: writes(self._publish),
+            publishing.PUBLISH_ONE: writes(self._publish_one),
             publishing.SELECT_STORED_EVENTS: reads(self._stored),
             due_rows.SELECT_PENDING_WEBHOOKS: reads(self._discover),
             due_rows.SELECT_DUE_ROWS: reads(self._fetch),
@@ -58,6 +59,12 @@ class Outbox:
             assert answer is not None
             rows.append(self._published(number, answer.event_id, set(params["own_shards"])))
         return rows
+
+    def _publish_one(self, params: Params) -> list[Row]:
+        [(_, create_time, _, webhook_ids, _)] = self._publish(
+            {name: [value] for name, value in params.items()} | {"own_shards": range(SHARD_COUNT)}
+        )
+        return [(create_time, webhook_id) for webhook_id in webhook_ids or [None]]
 
     def _published(self, number: int, event_id: UUID, own: set[int]) -> Row:
         matched = sorted(self.stored.model.matched[event_id])

@@ -25,7 +25,7 @@ from webhook_grpc.domain.replay import ReplayStatus
 from webhook_grpc.engine.shards import Shards
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.store.connection.failures import StoreRefusal, watched
-from webhook_grpc.store.db import LoopConnection
+from webhook_grpc.store.db import KeptPlans, LoopConnection
 from webhook_grpc.store.replays import progress, selection
 from webhook_grpc.store.replays.progress import ReplayWebhook, UnsettledReplay
 from webhook_grpc.store.replays.selection import Choice
@@ -52,6 +52,7 @@ class Replays:
         self, connection: LoopConnection, shards: Shards, hints: Hints, poll_seconds: float, pending_max: int
     ) -> None:
         self._connection = connection
+        self._kept = KeptPlans(connection)
         self._carrying_on = connection.progress.work("carry on replays", Service.DELIVERY)
         self._shards = shards
         self._hints = hints
@@ -75,7 +76,7 @@ class Replays:
         shards = self._shards.sendable
         if not shards:
             return
-        replays = await progress.unsettled(self._connection, shards, self._after)
+        replays = await progress.unsettled(self._kept, shards, self._after)
         for replay in replays:
             self._after = replay.replay_id  # one that fails must not keep the others from their turn
             try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.engine.receivers.receivers import Receivers
 from webhook_grpc.engine.shards import Shards
 from webhook_grpc.store.outbox.publishing import NewDeliveries
+from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .due_hints import DueHints
 from .lane import Lane
@@ -43,8 +45,8 @@ class Starter(Protocol):
 class Expectation:
     """What the intake remembers between the start of a statement and its answer."""
 
-    epochs: dict[int, int]
-    shards: frozenset[int]  # those whose new deliveries are handed over one by one
+    owned: Mapping[int, OwnedShard]  # at its start: one whose epoch has changed may have been another process's since
+    shards: AbstractSet[int]  # those whose new deliveries are handed over one by one
     read: int  # the number of the read, of `StaleRows`
 
 
@@ -72,7 +74,9 @@ class Intake:
 
     def expect(self) -> Expectation:
         """Returns what has to be remembered from before a statement that makes or reads rows; `done` ends it."""
-        return Expectation(self._shards.epochs(), self._shards.sendable, self._stale_rows.begin())
+        owned = self._shards.owned.copy()  # once for each statement: a copy costs a tenth of a walk through it
+        is_all = self._shards.may_send and not self._shards.leaving
+        return Expectation(owned, owned.keys() if is_all else self._shards.sendable, self._stale_rows.begin())
 
     async def receive(self, expectation: Expectation, new: Sequence[NewDeliveries]) -> None:
         """Takes in what was just published here, straight from memory. Ends the expectation.
@@ -108,8 +112,8 @@ class Intake:
 
         False: it is not held, or was held before.
         """
-        owned = self._shards.owned.get(delivery.shard)
-        if owned is None or owned.epoch != expectation.epochs.get(delivery.shard):
+        owned, before = self._shards.owned.get(delivery.shard), expectation.owned.get(delivery.shard)
+        if owned is None or before is None or owned.epoch != before.epoch:
             return False
         if self._is_stale(delivery, expectation):
             return False

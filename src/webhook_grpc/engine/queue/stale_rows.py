@@ -5,7 +5,6 @@ A read that began before a delivery was settled may still bring its row. Without
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Hashable
 
 
@@ -14,20 +13,23 @@ class StaleRows:
 
     def __init__(self) -> None:
         self._count = 0
-        self._reads: Counter[int] = Counter()
+        self._reads: dict[int, int] = {}  # that go on, by the number they began with
         self._settled_at: dict[Hashable, int] = {}
 
     def begin(self) -> int:
         """Begins a read. Returns its number, for `settled_since` and `end`."""
-        self._reads[self._count] += 1
+        self._reads[self._count] = self._reads.get(self._count, 0) + 1
         return self._count
 
     def end(self, read: int) -> None:
         """Ends a read: its rows have been looked at."""
-        self._reads[read] -= 1
-        if not self._reads[read]:
+        left = self._reads[read] - 1
+        if left:
+            self._reads[read] = left
+        else:
             del self._reads[read]
-        self._prune()
+        if self._settled_at:
+            self._prune()
 
     def add(self, key: Hashable) -> None:
         """Notes that the key was settled."""

@@ -28,6 +28,7 @@ _EMPTY: Final = struct.Struct(">iiI")
 _NULL: Final = b"\xff\xff\xff\xff"  # a length of -1
 _LENGTH: Final = struct.Struct(">i")
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)  # of Postgres
+_BIGINT: Final = struct.Struct(">q")
 _UUID_LENGTH: Final = _LENGTH.pack(16)
 
 
@@ -87,9 +88,18 @@ def _uuid(item: UUID) -> bytes:
 _bigint: Final = _number("q")
 
 
-def _time(item: datetime) -> bytes:
+def _microseconds(item: datetime) -> int:
     since = item - _EPOCH
-    return _bigint((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def _time(item: datetime) -> bytes:
+    return _bigint(_microseconds(item))
+
+
+def time_as_bytes(item: datetime) -> bytes:
+    """Returns a time by itself as Postgres reads it. Raises struct.error, OverflowError or ValueError."""
+    return _BIGINT.pack(_microseconds(item))
 
 
 def _of(oid: int, write: Callable[[Any], bytes]) -> Callable[[Sequence[Any]], Array]:

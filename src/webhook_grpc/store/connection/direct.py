@@ -12,6 +12,8 @@ import functools
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from types import NoneType
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -23,15 +25,21 @@ from psycopg.pq.abc import PGresult
 
 from webhook_grpc.domain.record import record
 
-from .arrays import Array
+from .arrays import Array, bigints, time_as_bytes
 from .session import Row
 
-_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)b::(\w+)")
+_PLACEHOLDER: Final = re.compile(r"%\((\w+)\)b::(\w+(?:\[\])?)")
 _STATEMENTS_MAX: Final = 100  # whose forms are remembered: those of the hot loops are fewer
-_SCALARS: Final[Mapping[tuple[type[object], str], Callable[[Any], bytes]]] = {
+_SCALARS: Final[Mapping[tuple[type[object], str], Callable[[Any], bytes | None]]] = {
     (UUID, "uuid"): lambda value: value.bytes,
+    (int, "smallint"): struct.Struct(">h").pack,
     (int, "integer"): struct.Struct(">i").pack,
     (int, "bigint"): struct.Struct(">q").pack,
+    (str, "text"): lambda value: value.encode("utf-8"),
+    (NoneType, "text"): lambda _: None,
+    (bytes, "bytea"): lambda value: value,
+    (datetime, "timestamptz"): time_as_bytes,
+    (list, "bigint[]"): lambda items: bigints(items).encoded(),
 }
 _NO_FAULT: Final = frozenset({ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK})
 
@@ -72,7 +80,7 @@ class DirectStatements:
         self._rows.set_pgresult(None)
         return rows
 
-    def _run(self, connection: AsyncConnection[Row], text: bytes, values: Sequence[bytes]) -> PQGen[PGresult]:
+    def _run(self, connection: AsyncConnection[Row], text: bytes, values: Sequence[bytes | None]) -> PQGen[PGresult]:
         server = connection.pgconn
         name = self._names.get(text)
         if name is None:
@@ -108,13 +116,13 @@ def _form_of(statement: str) -> _Form | None:
     return _Form(text.replace("%%", "%").encode(), tuple(casts.items()))
 
 
-def _written(form: _Form, params: Mapping[str, object]) -> list[bytes] | None:
+def _written(form: _Form, params: Mapping[str, object]) -> list[bytes | None] | None:
     """Returns the parameters as Postgres reads them; None if there is one of another kind. Raises psycopg.DataError."""
-    values: list[bytes] = []
+    values: list[bytes | None] = []
     try:
         for name, type_name in form.casts:
-            value = params[name]
-            kind: type[object] = type(value)
+            value: Any = params[name]
+            kind = cast("type[object]", type(value))
             if isinstance(value, Array):
                 values.append(value.encoded())
             elif (write := _SCALARS.get((kind, type_name))) is not None:

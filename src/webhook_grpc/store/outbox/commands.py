@@ -14,6 +14,7 @@ from webhook_grpc.domain.audit import AuditEntry
 from webhook_grpc.domain.command import Command, Kind, TestEvent
 from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.store.audit import entry_parameters, leaves_entry
+from webhook_grpc.store.connection import arrays
 from webhook_grpc.store.db import Database, LoopConnection
 
 from .publishing import request_id_reused
@@ -159,7 +160,8 @@ async def insert_test(database: Database, event: TestEvent, *, audit: AuditEntry
 
 async def waiting(connection: LoopConnection, shards: Collection[int], limit: int) -> list[Command]:
     """Returns commands that wait for the owner of these shards. Raises Unavailable."""
-    rows = await connection.rows(SELECT_WAITING_COMMANDS, {"shards": list(shards), "limit": limit})
+    parameters = {"shards": arrays.smallints(list(shards)), "limit": limit}
+    rows = await connection.rows(SELECT_WAITING_COMMANDS, parameters, keeps_plan=True)
     return [
         Command(_KINDS[kind], webhook_id, event_id, customer_id, age_seconds)
         for webhook_id, event_id, kind, customer_id, age_seconds in rows

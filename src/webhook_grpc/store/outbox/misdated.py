@@ -20,12 +20,12 @@ _AHEAD: Final = "now() + interval '1 second'"
 # log of a webhook with something pending. Jumps from webhook to webhook; reads only partitions from today on.
 SELECT_MISDATED_MAY_EXIST: Final = f"""
 WITH RECURSIVE pending AS (
-    (SELECT webhook_id FROM deliveries WHERE shard = %(shard)b ORDER BY webhook_id LIMIT 1)
+    (SELECT webhook_id FROM deliveries WHERE shard = %(shard)b::smallint ORDER BY webhook_id LIMIT 1)
     UNION ALL
     SELECT d.webhook_id
     FROM pending p
     CROSS JOIN LATERAL (
-        SELECT webhook_id FROM deliveries WHERE shard = %(shard)b AND webhook_id > p.webhook_id
+        SELECT webhook_id FROM deliveries WHERE shard = %(shard)b::smallint AND webhook_id > p.webhook_id
         ORDER BY webhook_id LIMIT 1
     ) d
 )
@@ -34,7 +34,7 @@ SELECT EXISTS (
     WHERE EXISTS (SELECT 1 FROM attempts a WHERE a.webhook_id = p.webhook_id AND a.created_at > {_AHEAD})
         OR EXISTS (
             SELECT 1 FROM deliveries d
-            WHERE d.shard = %(shard)b AND d.webhook_id = p.webhook_id AND d.due_at > {_AHEAD}
+            WHERE d.shard = %(shard)b::smallint AND d.webhook_id = p.webhook_id AND d.due_at > {_AHEAD}
                 AND d.attempt = 0 AND d.trigger IS NULL
         )
 )
@@ -84,7 +84,7 @@ class MisdatedPage:
 
 async def may_exist(connection: LoopConnection, shard: int) -> bool:
     """Returns whether any row of a shard may be misdated. Raises Unavailable."""
-    [(exist,)] = await connection.rows(SELECT_MISDATED_MAY_EXIST, {"shard": shard})
+    [(exist,)] = await connection.rows(SELECT_MISDATED_MAY_EXIST, {"shard": shard}, keeps_plan=True)
     return exist
 
 

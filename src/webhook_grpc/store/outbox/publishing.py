@@ -14,6 +14,7 @@ from uuid import UUID
 import orjson
 
 from webhook_grpc.domain.errors import AlreadyExists
+from webhook_grpc.domain.ids import shard_of
 from webhook_grpc.domain.matching import patterns_matching
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.domain.record import record
@@ -86,6 +87,51 @@ FULL JOIN (
 ) d ON d.event_id = i.event_id
 ORDER BY i.ord
 """
+
+# The webhooks that the one event of a statement goes to, and its deliveries.
+_FAN_OUT_OF_ONE: Final = """matches AS MATERIALIZED (
+    SELECT shard, id AS webhook_id, true AS singleton FROM webhooks
+    WHERE customer_id = %(customer_id)b::bigint AND status IN ('active', 'paused')
+        AND events && string_to_array(%(patterns)b::text, ' ')
+), new_deliveries AS (
+    INSERT INTO deliveries (shard, webhook_id, due_at, event_id, customer_id, attempt)
+    SELECT m.shard, m.webhook_id, e.created_at, e.event_id, e.customer_id, 0::smallint
+    FROM matches m JOIN new_events e USING (singleton) JOIN meta USING (singleton)
+    RETURNING webhook_id
+)
+SELECT e.created_at, d.webhook_id FROM new_events e LEFT JOIN new_deliveries d ON true
+"""
+_ONE_EVENT: Final = """
+    INSERT INTO events (
+        event_id, customer_id, event_type, occurred_at, created_at, body, data_start, attributes, traceparent, publisher
+    )
+    SELECT %(event_id)b::uuid, %(customer_id)b::bigint, %(event_type)b::text, %(occurred_at)b::timestamptz, at,
+        %(body)b::bytea, %(data_start)b::smallint, %(attributes)b::text, %(traceparent)b::text, %(publisher)b::text
+"""
+_ONE_STORED: Final = "RETURNING event_id, customer_id, created_at, true AS singleton"
+
+# What PUBLISH does, for one event, with nothing that only several need: services publish one by one. Returns a row for
+# each delivery, one with no webhook_id if there is none, and no row if the request id is taken.
+PUBLISH_ONE: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at, true AS singleton
+), new_events AS ({_ONE_EVENT}
+    FROM input JOIN meta USING (singleton)
+    {_ONE_STORED}
+), {_FAN_OUT_OF_ONE}"""
+PUBLISH_ONE_ONCE: Final = f"""
+WITH input AS MATERIALIZED (
+    SELECT now() AS at, true AS singleton
+), new_keys AS (
+    INSERT INTO idempotency_keys (customer_id, request_id, event_id, fingerprint, created_at)
+    SELECT %(customer_id)b::bigint, %(request_id)b::text, %(event_id)b::uuid, %(fingerprint)b::bigint, at
+    FROM input JOIN meta USING (singleton)
+    ON CONFLICT (customer_id, request_id) DO NOTHING
+    RETURNING true AS singleton
+), new_events AS ({_ONE_EVENT}
+    FROM input JOIN new_keys USING (singleton) JOIN meta USING (singleton)
+    {_ONE_STORED}
+), {_FAN_OUT_OF_ONE}"""
 
 # How many deliveries an event `e` has, as far as the log and the outbox still know.
 _DELIVERY_COUNT: Final = """(
@@ -161,13 +207,38 @@ async def publish(
     they were stored.
     """
     try:
-        rows = await connection.rows(
-            PUBLISH, _publish_parameters(events, own_shards), is_idempotent=True, keeps_plan=len(events) <= SMALL
-        )
+        if len(events) == 1:
+            return await _publish_one(connection, events[0], own_shards)
+        return await _publish_many(connection, events, own_shards)
     except StoreRefusal as refusal:
         if str(refusal) != _TAKEN:
             raise
         return PublishedBatch(await _answers_of_stored(connection, events, refusal), [])
+
+
+async def _publish_one(connection: LoopConnection, event: NewEvent, own_shards: Collection[int]) -> PublishedBatch:
+    statement = PUBLISH_ONE if event.request_id is None else PUBLISH_ONE_ONCE
+    rows = await connection.rows(statement, _parameters_of_one(event), is_idempotent=True, keeps_plan=True)
+    if not rows:
+        [before] = await published_before(connection, [event])
+        assert before is not None
+        return PublishedBatch([before], [])
+    create_time = rows[0][0]
+    webhook_ids = [webhook_id for _, webhook_id in rows if webhook_id is not None]
+    own_webhook_ids = [webhook_id for webhook_id in webhook_ids if shard_of(webhook_id) in own_shards]
+    other_shards = {shard for shard in map(shard_of, webhook_ids) if shard not in own_shards}
+    return PublishedBatch(
+        [Published(event.event_id, len(webhook_ids), False, create_time)],
+        [NewDeliveries(event, create_time, own_webhook_ids, sorted(other_shards))],
+    )
+
+
+async def _publish_many(
+    connection: LoopConnection, events: Sequence[NewEvent], own_shards: Collection[int]
+) -> PublishedBatch:
+    rows = await connection.rows(
+        PUBLISH, _publish_parameters(events, own_shards), is_idempotent=True, keeps_plan=len(events) <= SMALL
+    )
     answers: dict[int, Published | Exception] = {}
     new: list[NewDeliveries] = []
     repeated: dict[int, NewEvent] = {}
@@ -238,6 +309,25 @@ def request_id_reused(request_id: str) -> AlreadyExists:
         "request_id",
         request_id,
     )
+
+
+def _parameters_of_one(event: NewEvent) -> dict[str, object]:
+    parameters: dict[str, object] = {
+        "customer_id": event.customer_id,
+        "event_id": event.event_id,
+        "event_type": event.event_type,
+        "occurred_at": event.occur_time,
+        "body": event.body,
+        "data_start": event.data_start,
+        "attributes": _json_or_none(event),
+        "patterns": _patterns(event.event_type),
+        "traceparent": event.traceparent,
+        "publisher": event.publisher,
+    }
+    if event.request_id is not None:
+        parameters["request_id"] = event.request_id
+        parameters["fingerprint"] = event.fingerprint
+    return parameters
 
 
 def _publish_parameters(events: Sequence[NewEvent], own_shards: Collection[int]) -> dict[str, object]:
