@@ -36,7 +36,7 @@ from webhook_grpc.api.methods import Methods, Unary
 from webhook_grpc.domain.access import Caller, Role
 from webhook_grpc.domain.access_tokens import AccessClaims, signed
 from webhook_grpc.domain.audit import AuditEntry
-from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits
+from webhook_grpc.domain.fair_shares import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.tokens import StoredToken, TokenSpec, hash_of, token_hash
 from webhook_grpc.metrics.calls import CallTally

@@ -28,20 +28,20 @@ from webhook_grpc.hub.refused_calls import RefusedCalls
 from webhook_grpc.hub.tokens import KnownTokens
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.metrics.calls import CallFigures, CallTally
+from webhook_grpc.metrics.certificates import TlsFigures
 from webhook_grpc.metrics.deliveries import DeliveryFigures, PolledFigures, PublishFigures
 from webhook_grpc.metrics.metrics import Metrics
 from webhook_grpc.metrics.process import ProcessFigures
 from webhook_grpc.metrics.shared import SharedMetrics
-from webhook_grpc.metrics.tls import TlsFigures
 from webhook_grpc.process.banner import Ports
+from webhook_grpc.process.credentials import load_tokens
+from webhook_grpc.process.family.dead_leases import end_leases_of_the_dead
 from webhook_grpc.process.family.siblings import Siblings
-from webhook_grpc.process.family.takeover import end_leases_of_the_dead
 from webhook_grpc.process.log.loop_watch import LoopWatch
 from webhook_grpc.process.machine.descriptors import SPARE, connections_of_doors
 from webhook_grpc.process.machine.garbage import spared
 from webhook_grpc.process.machine.marks import own_mark
 from webhook_grpc.process.machine.memory import MemoryReturn
-from webhook_grpc.process.secret_keys import load_tokens
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import Reload, StopSignals, in_daemon_thread
 from webhook_grpc.server.admission import TurnLimits

@@ -35,12 +35,12 @@ from webhook_grpc.domain.record import record
 from webhook_grpc.parent.addresses import AddressTaken
 from webhook_grpc.parent.cores import usable_cores
 from webhook_grpc.process.banner import Ports, banner, programs_beside
+from webhook_grpc.process.credentials import load_secret_keys
 from webhook_grpc.process.embedded_watch import EmbeddedWatch
 from webhook_grpc.process.family.siblings import ParentGone, Siblings
 from webhook_grpc.process.log.logs import configure_logging
 from webhook_grpc.process.machine.garbage import pause_collection, resume_collection
 from webhook_grpc.process.orphans import Orphans
-from webhook_grpc.process.secret_keys import load_secret_keys
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import StopSignals
 from webhook_grpc.store.connection.conninfo import BadConninfo, checked

@@ -39,8 +39,8 @@ from webhook_grpc.domain import (
     sealing,
 )
 from webhook_grpc.domain.access import Permission, Role, name_of
-from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits
 from webhook_grpc.domain.crowds import Spacing
+from webhook_grpc.domain.fair_shares import RateLimits, ShareLimits
 from webhook_grpc.domain.ids import INT64_MAX
 from webhook_grpc.domain.tokens import CUSTOMERS_MAX
 

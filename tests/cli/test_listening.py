@@ -25,8 +25,8 @@ from tests.support import slowness
 from tests.support.receiver import Received, Receiver, answers
 from tests.support.service import CUSTOMER, SECRET, Service
 from webhook_grpc.domain.envelope import render_body
-from webhook_grpc.domain.headers import Envelope, request_headers
 from webhook_grpc.domain.ids import parse_event_id
+from webhook_grpc.domain.request_headers import Envelope, request_headers
 from webhook_grpc.domain.signing import SigningKey
 from webhook_grpc_cli.commands.listen import listen as command
 from webhook_grpc_cli.failures import UsageFailure

@@ -26,8 +26,8 @@ from webhook_grpc.engine.shards import Shards
 from webhook_grpc.engine.unsettled import FencedQueue
 from webhook_grpc.process.machine.marks import own_mark
 from webhook_grpc.store.db import LoopConnection
-from webhook_grpc.store.outbox import danger as danger_rows
-from webhook_grpc.store.ownership import suspects
+from webhook_grpc.store.outbox import poison_marks
+from webhook_grpc.store.ownership import poison_suspects
 from webhook_grpc.store.ownership.marks import ProcessMark
 
 SUCCEEDED = delivery_pb2.DELIVERY_STATUS_SUCCEEDED
@@ -190,9 +190,9 @@ async def test_the_name_of_what_is_sent_alone_stays_although_the_one_before_ends
     async def written(*_: object) -> set[tuple[int, UUID]]:
         return set()
 
-    monkeypatch.setattr(suspects, "isolate", name)
-    monkeypatch.setattr(suspects, "clear", clear)
-    monkeypatch.setattr(danger_rows, "set_danger", written)
+    monkeypatch.setattr(poison_suspects, "isolate", name)
+    monkeypatch.setattr(poison_suspects, "clear", clear)
+    monkeypatch.setattr(poison_marks, "set_danger", written)
     connection = LoopConnection(options(database_url), "health")
     guard = PoisonGuard(connection, Shards(), FencedQueue(asyncio.Event(), asyncio.Event()))
     first, next_one = make_delivery(), make_delivery()
@@ -291,7 +291,7 @@ async def test_what_cannot_be_marked_is_not_sent_and_not_lost(
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await leave_pending(services, receiver.url("/later"), 3, postgres)
-    set_danger, lost = danger_rows.set_danger, asyncio.Event()
+    set_danger, lost = poison_marks.set_danger, asyncio.Event()
 
     async def lossy(*arguments: object) -> object:
         if lost.is_set():
@@ -301,7 +301,7 @@ async def test_what_cannot_be_marked_is_not_sent_and_not_lost(
         lost.set()
         raise Unavailable("STORAGE_UNAVAILABLE", "the answer is lost")
 
-    monkeypatch.setattr(danger_rows, "set_danger", lossy)
+    monkeypatch.setattr(poison_marks, "set_danger", lossy)
     second = await services.start()
     async with second.watching(snapshot=True) as watch:
         ended = await watch.until_ended(3)
@@ -314,7 +314,7 @@ async def test_marks_of_which_the_answer_was_lost_are_taken_back_when_a_process_
     services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await leave_pending(services, receiver.url("/never"), 2, postgres)
-    set_danger, lost = danger_rows.set_danger, asyncio.Event()
+    set_danger, lost = poison_marks.set_danger, asyncio.Event()
 
     async def lossy(*arguments: object) -> object:
         written = await set_danger(*arguments)  # pyright: ignore[reportArgumentType]
@@ -323,7 +323,7 @@ async def test_marks_of_which_the_answer_was_lost_are_taken_back_when_a_process_
         lost.set()
         raise Unavailable("STORAGE_UNAVAILABLE", "the answer is lost")
 
-    monkeypatch.setattr(danger_rows, "set_danger", lossy)
+    monkeypatch.setattr(poison_marks, "set_danger", lossy)
     second = await services.start(drain_seconds=0.2)
     await lost.wait()
     assert dangers(postgres) == [Danger.SUSPECT] * 2

@@ -16,7 +16,7 @@ from tests.support.service import SECRET_KEY
 from tests.support.store import options
 from webhook_grpc.commands.doctor import findings
 from webhook_grpc.commands.findings import Finding
-from webhook_grpc.store.connection import server_checks, session, standing
+from webhook_grpc.store.connection import server_checks, server_facts, session
 from webhook_grpc.store.db import connect
 from webhook_grpc.store.schema.migrate import migrate, plan
 
@@ -44,16 +44,16 @@ def test_deadlines_of_the_role_break_off_neither_doctor_nor_migrate_and_are_name
     field: Field, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Looking takes twice as long as the role lets a statement last, and a transaction stand still."""
-    monkeypatch.setattr(standing, "SELECT_DATABASE", f"{standing.SELECT_DATABASE} AND {_SLEEPS}")
-    monkeypatch.setattr(standing, "SELECT_ROLE", f"{standing.SELECT_ROLE} WHERE {_SLEEPS}")
+    monkeypatch.setattr(server_facts, "SELECT_DATABASE", f"{server_facts.SELECT_DATABASE} AND {_SLEEPS}")
+    monkeypatch.setattr(server_facts, "SELECT_ROLE", f"{server_facts.SELECT_ROLE} WHERE {_SLEEPS}")
     monkeypatch.setattr(server_checks, "SELECT_READ_ONLY", f"{server_checks.SELECT_READ_ONLY} WHERE {_SLEEPS}")
-    deadlines = standing._deadlines  # pyright: ignore[reportPrivateUsage]
+    deadlines = server_facts._deadlines  # pyright: ignore[reportPrivateUsage]
 
     def after_a_pause(connection: Any) -> dict[str, tuple[int, str]]:
         time.sleep(_LONGER_SECONDS)  # the fault: the session is idle in its transaction
         return deadlines(connection)
 
-    monkeypatch.setattr(standing, "_deadlines", after_a_pause)
+    monkeypatch.setattr(server_facts, "_deadlines", after_a_pause)
     ms = str(_DEADLINE_MS)
     field.alter(statement_timeout=ms, idle_in_transaction_session_timeout=ms)
 

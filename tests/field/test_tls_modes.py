@@ -20,7 +20,7 @@ from webhook_grpc.commands.postgres import judged_tls
 from webhook_grpc.domain.errors import Unavailable
 from webhook_grpc.store.connection.failures import cause_of
 from webhook_grpc.store.connection.opening import DatabaseUnreachable
-from webhook_grpc.store.connection.standing import look
+from webhook_grpc.store.connection.server_facts import look
 from webhook_grpc.store.db import LoopConnection, connect
 from webhook_grpc.store.schema.migrate import check_schema
 

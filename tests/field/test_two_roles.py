@@ -25,7 +25,7 @@ from tests.support.roles import block
 from tests.support.service import SECRET_KEY, ServiceFactory
 from tests.support.store import options
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.store.connection.standing import RIGHTS, look_at_role
+from webhook_grpc.store.connection.server_facts import RIGHTS, look_at_role
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.schema.migrate import check_schema, migrate
 from webhook_grpc.store.schema.migration_files import FOLDER

@@ -17,9 +17,9 @@ from webhook.v1 import service_pb2
 from tests.support import slowness
 from tests.support.service import ServiceFactory
 from webhook_grpc.domain.tokens import token_hash
-from webhook_grpc.server import strangers
+from webhook_grpc.server import unauthenticated_turns
 from webhook_grpc.server.http.door import HttpDoor
-from webhook_grpc.server.strangers import Strangers
+from webhook_grpc.server.unauthenticated_turns import Strangers
 
 TOKENS = json.dumps([{"name": "known", "sha256": token_hash("known"), "customer_id": 7}])
 KNOWN = {"Authorization": "Bearer known"}
@@ -105,7 +105,7 @@ async def test_addresses_take_turns_and_a_crowd_is_answered_bit_by_bit() -> None
 
 
 async def test_those_who_wait_have_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strangers, "WAITING_MAX", 2)
+    monkeypatch.setattr(unauthenticated_turns, "WAITING_MAX", 2)
     waiting = Strangers()
     tasks = [asyncio.ensure_future(waiting.wait("crowd")) for _ in range(2)]
     await asyncio.sleep(0)

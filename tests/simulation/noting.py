@@ -13,9 +13,9 @@ from webhook_grpc.domain.breaker import BreakerState
 from webhook_grpc.domain.model import Danger
 from webhook_grpc.domain.pace import SavedHealth
 from webhook_grpc.domain.throttle import Slowdown
-from webhook_grpc.store.outbox import danger, expiry, paces
+from webhook_grpc.store.outbox import expiry, paces, poison_marks
 from webhook_grpc.store.outbox.due import FoundRow
-from webhook_grpc.store.ownership import suspects
+from webhook_grpc.store.ownership import poison_suspects
 from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .commanding import Commanding
@@ -96,7 +96,7 @@ class Noting(Commanding):
         if row.webhook_id % 64 not in shards:
             return
         deliveries = [self._made_up(row._replace(attempt=row.attempt + attempt), "ok").delivery]
-        marked = self.run(danger.set_danger(self.store.connection, worker_id, shards, deliveries, mark))
+        marked = self.run(poison_marks.set_danger(self.store.connection, worker_id, shards, deliveries, mark))
         assert marked == self.model.set_danger(worker_id, shards, deliveries, mark)
 
     @precondition(lambda self: bool(self.model.pending_rows()))
@@ -105,8 +105,8 @@ class Noting(Commanding):
         """Who dies then has left its name."""
         delivery = self._made_up(pick(sorted(self.model.pending_rows()), which), "ok").delivery
         key, worker_id = (delivery.webhook_id, delivery.event_id), self._some_worker(worker)
-        assert self.run(suspects.deaths(self.store.connection, delivery)) == self.model.deaths(key)
-        self.run(suspects.isolate(self.store.connection, worker_id, delivery))
+        assert self.run(poison_suspects.deaths(self.store.connection, delivery)) == self.model.deaths(key)
+        self.run(poison_suspects.isolate(self.store.connection, worker_id, delivery))
         self.model.isolate(worker_id, key)
 
     @precondition(lambda self: bool(self.model.pending_rows()))
@@ -117,7 +117,7 @@ class Noting(Commanding):
         worker_id = self._some_worker(worker)
         row = self.model.workers.get(worker_id)
         mark = None if row is None else row.mark
-        self.run(suspects.clear(self.store.connection, worker_id, mark, delivery))
+        self.run(poison_suspects.clear(self.store.connection, worker_id, mark, delivery))
         self.model.clear_isolated(worker_id, mark, (delivery.webhook_id, delivery.event_id))
 
     # --- age -------------------------------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ class Process:
         self.is_serving = True
 
     async def end_leases_of_the_dead(self) -> None:
-        """As process/family/takeover.py does it; who is dead is seen in the world. Raises Unavailable."""
+        """As process/family/dead_leases.py does it; who is dead is seen in the world. Raises Unavailable."""
         known = await neighbours.neighbours(self._ownership_connection, self.mark)
         dead = [neighbour for neighbour in known if neighbour.mark.pid in self._world.dead]
         if dead:

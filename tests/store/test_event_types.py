@@ -12,7 +12,7 @@ from tests.support import slowness
 from tests.support.store import AUDIT
 from webhook_grpc.domain.errors import AlreadyExists, Conflict, FailedPrecondition, QuotaExceeded, Unavailable
 from webhook_grpc.domain.model import EventTypeSpec
-from webhook_grpc.hub import fresh, type_rules
+from webhook_grpc.hub import refreshed_value, type_rules
 from webhook_grpc.hub.type_rules import EventTypes, TypeRules
 from webhook_grpc.store.db import Database, Params, Row
 from webhook_grpc.store.registry import event_types as store
@@ -58,7 +58,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
             return now[0]
 
     monkeypatch.setattr(type_rules, "time", Time)
-    monkeypatch.setattr(fresh, "time", Time)
+    monkeypatch.setattr(refreshed_value, "time", Time)
     return now
 
 
@@ -287,7 +287,7 @@ async def test_all_who_wait_for_a_look_share_its_failure(types: EventTypes, tabl
 async def test_a_database_that_hangs_does_not_hold_up_what_is_known(
     types: EventTypes, table: Table, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fresh, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(refreshed_value, "_WAIT_SECONDS", 0.01)
     await types.rules({"job.completed"})
     table.may_answer.clear()
     clock[0] += 2

@@ -21,7 +21,7 @@ from tests.support.postgres import TestPostgres
 from webhook_grpc.domain.filters import AttemptFilter, DeliveryFilter, EventFilter
 from webhook_grpc.domain.ids import event_id_time, stored_between
 from webhook_grpc.domain.model import DeliveryStatus
-from webhook_grpc.store.lists import attempts, deliveries, delivery_sources, events, merged
+from webhook_grpc.store.lists import attempts, deliveries, delivery_statements, events, merged
 from webhook_grpc.store.log import lookup
 
 pytestmark = pytest.mark.xdist_group("list plans")  # one process fills the tables
@@ -91,7 +91,7 @@ def deliveries_step(
 ) -> tuple[LiteralString, dict[str, Any]]:
     statement: LiteralString = merged.wanted_by(wanted.customer_id, wanted.webhook_ids)
     parameters = deliveries.step_parameters(wanted, deliveries.DELIVERIES_START, since, per_webhook=50, step_rows=50)
-    return statement + delivery_sources.next_of(places), {**parameters, "endings": ["failed", "expired"]}
+    return statement + delivery_statements.next_of(places), {**parameters, "endings": ["failed", "expired"]}
 
 
 def attempts_step(
@@ -108,10 +108,10 @@ def events_step(wanted: EventFilter) -> tuple[LiteralString, dict[str, Any]]:
 
 
 PLACES: dict[str, tuple[tuple[LiteralString, ...], set[str]]] = {
-    "logged": ((delivery_sources.SELECT_LOGGED_DELIVERIES,), {BY_DELIVERY, PRIMARY_KEY}),
-    "ended": ((delivery_sources.SELECT_ENDED_DELIVERIES,), {BY_ENDING, BY_DELIVERY, PRIMARY_KEY}),
-    "unlogged": ((delivery_sources.SELECT_UNLOGGED_DELIVERIES,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
-    "retried": ((delivery_sources.SELECT_RETRIED_DELIVERIES,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+    "logged": ((delivery_statements.SELECT_LOGGED_DELIVERIES,), {BY_DELIVERY, PRIMARY_KEY}),
+    "ended": ((delivery_statements.SELECT_ENDED_DELIVERIES,), {BY_ENDING, BY_DELIVERY, PRIMARY_KEY}),
+    "unlogged": ((delivery_statements.SELECT_UNLOGGED_DELIVERIES,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
+    "retried": ((delivery_statements.SELECT_RETRIED_DELIVERIES,), {OUTBOX_KEY, PRIMARY_KEY, BY_DELIVERY}),
 }
 
 
@@ -186,4 +186,4 @@ async def test_a_window_skips_the_partitions_outside(filled: TestPostgres) -> No
 def test_every_status_has_a_place() -> None:
     """A status that is neither success nor pending must be in the index of endings."""
     assert set(DeliveryStatus) - {DeliveryStatus.PENDING, DeliveryStatus.SUCCEEDED} == deliveries.ENDINGS
-    assert all(f"'{status.value}'" in delivery_sources.SELECT_ENDED_DELIVERIES for status in deliveries.ENDINGS)
+    assert all(f"'{status.value}'" in delivery_statements.SELECT_ENDED_DELIVERIES for status in deliveries.ENDINGS)

@@ -31,11 +31,11 @@ from webhook_grpc.store.db import Database, LoopConnection
 from webhook_grpc.store.log import feed
 from webhook_grpc.store.outbox import (
     commands,
-    danger,
     due,
     execution,
     figures,
     misdated,
+    poison_marks,
     publishing,
     settlement,
 )
@@ -266,7 +266,7 @@ CASES: Final[Mapping[str, Case]] = {
     "publish one once": Case(publishing.PUBLISH_ONE_ONCE, published_alone, 30, 60, once=500, sizes=(1,)),
     "settle": Case(settlement.SETTLE, settled, 40, 100),
     "execute": Case(execution.EXECUTE, executed, 60, 150),
-    "mark": Case(danger.SET_DANGER, marked, 20, 40),
+    "mark": Case(poison_marks.SET_DANGER, marked, 20, 40),
     "discover": Case(due.SELECT_PENDING_WEBHOOKS, shards, 0, 0, once=5_000, pages_once=30_000, sizes=(1,)),
     # Generic plans are made where JIT is off: behind a pooler nothing is prepared. So what is expected does not matter.
     "oldest due": Case(

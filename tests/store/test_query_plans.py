@@ -23,7 +23,7 @@ from webhook_grpc.store import audit
 from webhook_grpc.store.audit import entry_parameters
 from webhook_grpc.store.db import Database
 from webhook_grpc.store.log import explain, feed, lookup, stats
-from webhook_grpc.store.outbox import danger, due, expiry, figures, paces, publishing, settlement
+from webhook_grpc.store.outbox import due, expiry, figures, paces, poison_marks, publishing, settlement
 from webhook_grpc.store.ownership.leases import OwnedShard
 from webhook_grpc.store.registry import census, own_headers, resealing, secret_keys, signing_keys, url_queries, webhooks
 from webhook_grpc.store.replays import progress, rows, selection
@@ -227,7 +227,7 @@ async def test_marking_finds_deliveries_by_their_key(filled: TestPostgres) -> No
         "event_id": [UUID(int=1)],
         "attempt": [0],
     }
-    assert_indexed(scans(filled, danger.SET_DANGER, parameters), "deliveries")
+    assert_indexed(scans(filled, poison_marks.SET_DANGER, parameters), "deliveries")
 
 
 async def test_a_last_success_is_looked_for_at_the_end_of_a_shards_log_only(filled: TestPostgres) -> None:

@@ -17,11 +17,11 @@ from webhook_grpc.api.events.batch import (
     PublishRates,
     Refused,
 )
-from webhook_grpc.api.events.large import LargeWork
+from webhook_grpc.api.events.offloading import LargeWork
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.access_tokens import AccessClaims
-from webhook_grpc.domain.bounds_of_callers import RateLimits
 from webhook_grpc.domain.errors import Conflict, FailedPrecondition, Overloaded, WebhookError
+from webhook_grpc.domain.fair_shares import RateLimits
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.hub.turns import LoopTurns
 from webhook_grpc.hub.type_rules import TypeRules

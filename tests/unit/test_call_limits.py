@@ -8,8 +8,8 @@ from contextlib import AsyncExitStack, ExitStack
 import pytest
 
 from webhook_grpc.domain.access import ANONYMOUS, Caller
-from webhook_grpc.domain.bounds_of_callers import ShareLimits
 from webhook_grpc.domain.errors import Overloaded
+from webhook_grpc.domain.fair_shares import ShareLimits
 from webhook_grpc.server.call_limits import (
     CUSTOMER_REQUESTS_COMING_MAX,
     REQUESTS_COMING_MAX,

@@ -24,8 +24,8 @@ from webhook_grpc.api.codes import Code, code_of
 from webhook_grpc.api.messages.sharing import SharedDeliveries
 from webhook_grpc.api.methods import METHODS, Method, Methods, Stream, Unary
 from webhook_grpc.domain.audit import AuditEntry
-from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, PermissionDenied, WebhookError, field_invalid
+from webhook_grpc.domain.fair_shares import RateLimits, ShareLimits
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.metrics.calls import CallTally

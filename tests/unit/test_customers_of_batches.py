@@ -6,7 +6,7 @@ import pytest
 from webhook.v1 import event_pb2, service_pb2
 
 from webhook_grpc.domain.access import Caller
-from webhook_grpc.server.subjects import customer_of
+from webhook_grpc.server.log_subjects import customer_of
 
 ALL = Caller("backend", None, frozenset())
 TWO = frozenset({7, 8})

@@ -19,8 +19,8 @@ from webhook_grpc.commands.postgres import (
     judged_statistics,
     judged_tls,
 )
+from webhook_grpc.store.connection.server_facts import Counted, Right, RoleStanding, Route, Standing
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import Counted, Right, RoleStanding, Route, Standing
 
 ROUTE = Route("db.internal", 5432, ("db.internal",), "any", "verify-full", True, "TLSv1.3", Pooling.NONE)
 LOCAL = replace(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from webhook_grpc.domain.error_bounds import ErrorBounds
 from webhook_grpc.domain.errors import Conflict, InvalidArgument, Violation, WebhookError
-from webhook_grpc.server.grpc.status import BOUNDS, details_of, message_of
+from webhook_grpc.server.grpc.error_details import BOUNDS, details_of, message_of
 
 BOUNDED = ErrorBounds(violations_bytes_max=100, part_bytes_max=20, message_bytes_max=60, escaped_bytes=3)
 VIOLATIONS = st.lists(st.builds(Violation, st.text(max_size=50), st.text(max_size=50)), min_size=1, max_size=20)

@@ -16,15 +16,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from webhook_grpc.server.grpc.http2 import budgets, connection, frames, lifetime, reading, sending, streams
+from webhook_grpc.server.grpc.http2 import budgets, connection, frames, lifetime, read_scheduling, sending, streams
 from webhook_grpc.server.grpc.http2.bounds import Bounds, Kept
 from webhook_grpc.server.grpc.http2.connection import Connection
 from webhook_grpc.server.grpc.http2.frames import Kind, Reason, Setting, frame
 from webhook_grpc.server.grpc.http2.header_blocks import BLOCK_BYTES_MAX, written
-from webhook_grpc.server.grpc.http2.reading import Reading
+from webhook_grpc.server.grpc.http2.read_scheduling import Reading
 from webhook_grpc.server.grpc.http2.stream import Stream, StreamEnded
 from webhook_grpc.server.grpc.turning_away import TurningAway
-from webhook_grpc.server.misdirected import LINE_SECONDS_MIN, Misdirected
+from webhook_grpc.server.wrong_protocol import LINE_SECONDS_MIN, Misdirected
 
 BOUNDS: Final = Bounds(
     streams_max=5, idle_seconds_max=100.0, age_seconds_max=1000.0, kept_bytes_max=100_000, kept_bytes_min=50_000
@@ -144,7 +144,7 @@ def bounds_that_do_not_depend_on_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets, "RESETS", RESETS)
     monkeypatch.setattr(budgets, "EMPTY_FRAMES", EMPTY_FRAMES)
     monkeypatch.setattr(connection, "LINGER_SECONDS", 0.0)
-    monkeypatch.setattr(reading, "TURN_SECONDS", float("inf"))  # the machine may be busy
+    monkeypatch.setattr(read_scheduling, "TURN_SECONDS", float("inf"))  # the machine may be busy
 
 
 @pytest.fixture
@@ -481,7 +481,7 @@ async def test_many_frames_are_looked_at_in_several_turns_of_the_loop(
 async def test_header_blocks_are_looked_at_for_a_bounded_time_in_one_turn_of_the_loop(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(read_scheduling, "TURN_SECONDS", 0.0)
     block = client.head()
     client.send(b"".join(frame(Kind.HEADERS, HEADERS, stream_id, block) for stream_id in (1, 3)))
     counts = [len(client.streams)]
@@ -719,7 +719,7 @@ async def test_settings_have_a_bound(client: Client) -> None:
 
 
 async def test_connections_share_the_time_for_frames_in_a_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "TURN_SECONDS", 0.0)
+    monkeypatch.setattr(read_scheduling, "TURN_SECONDS", 0.0)
     clients, shared = [Client() for _ in range(4)], Reading()
     for client in clients:
         client.connection._reading = shared  # pyright: ignore[reportPrivateUsage]

@@ -19,7 +19,7 @@ from webhook_grpc.domain import schemas
 from webhook_grpc.domain.errors import InvalidArgument
 from webhook_grpc.domain.schema_shape import KEYWORDS_OF_A_VALUE_MAX, BadSchema, pointer
 from webhook_grpc.domain.schemas import ERRORS_MAX, SCHEMA_BYTES_MAX, VIOLATIONS_MAX, Schema, compile_schema
-from webhook_grpc.server.grpc.status import BOUNDS
+from webhook_grpc.server.grpc.error_details import BOUNDS
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 DATA_BYTES_MAX = 256 * 1024

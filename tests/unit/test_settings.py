@@ -18,7 +18,7 @@ from webhook_grpc.domain.access import Role
 from webhook_grpc.domain.egress import EgressPolicy
 from webhook_grpc.domain.retention import RetentionPolicy
 from webhook_grpc.domain.retry import RetryPolicy
-from webhook_grpc.process.secret_keys import load_tokens
+from webhook_grpc.process.credentials import load_tokens
 from webhook_grpc.settings import (
     PREFIX,
     Settings,

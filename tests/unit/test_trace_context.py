@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from webhook_grpc.domain.headers import Envelope, request_headers
+from webhook_grpc.domain.request_headers import Envelope, request_headers
 from webhook_grpc.domain.signing import SigningKey
 from webhook_grpc.domain.trace_context import Traceparent, read_traceparent
 

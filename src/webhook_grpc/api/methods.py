@@ -31,7 +31,7 @@ from webhook_grpc.api.deliveries.watch import WatchMethods
 from webhook_grpc.api.events.event_types import EventTypeMethods
 from webhook_grpc.api.events.events import EventMethods
 from webhook_grpc.api.events.explain import ExplainMethods
-from webhook_grpc.api.events.large import LargeWork
+from webhook_grpc.api.events.offloading import LargeWork
 from webhook_grpc.api.messages.sharing import Write
 from webhook_grpc.api.webhooks.secrets import SecretMethods
 from webhook_grpc.api.webhooks.signing_keys import SigningKeyMethods

@@ -21,7 +21,7 @@ from webhook_grpc.domain.sealing import Sealer, key_id_text
 from webhook_grpc.domain.tokens import StoredToken
 from webhook_grpc.hub.connections import Connections
 from webhook_grpc.parent.cores import usable_cores
-from webhook_grpc.process.secret_keys import load_secret_keys, load_tokens
+from webhook_grpc.process.credentials import load_secret_keys, load_tokens
 from webhook_grpc.server.auth import Authenticator
 from webhook_grpc.server.certificates import certificates_of
 from webhook_grpc.settings import Settings, SettingsError, load_settings, unknown_variables
@@ -30,8 +30,8 @@ from webhook_grpc.store.connection.conninfo import BadConninfo, checked
 from webhook_grpc.store.connection.opening import DatabaseUnreachable
 from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.connection.server_checks import UnsuitableServer, durability_warnings, server_version
+from webhook_grpc.store.connection.server_facts import look, look_at_role, look_at_statistics
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import look, look_at_role, look_at_statistics
 from webhook_grpc.store.db import Database, TooFewConnections
 from webhook_grpc.store.registry import tokens as stored_tokens
 from webhook_grpc.store.schema.embedded import EmbeddedPostgres, EmbeddedPostgresError

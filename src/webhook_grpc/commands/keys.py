@@ -13,7 +13,7 @@ import orjson
 
 from webhook_grpc.domain.access_tokens import LIFE_SECONDS_MAX
 from webhook_grpc.domain.sealing import Sealer, key_id_of, key_id_text
-from webhook_grpc.process.secret_keys import new_secret_key
+from webhook_grpc.process.credentials import new_secret_key
 from webhook_grpc.settings import decode_secret_key
 from webhook_grpc.store.connection.placing import Place
 from webhook_grpc.store.db import Database

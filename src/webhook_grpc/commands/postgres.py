@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from webhook_grpc.store.connection.server_facts import Counted, Right, RoleStanding, Route, Standing
 from webhook_grpc.store.connection.session import Pooling
-from webhook_grpc.store.connection.standing import Counted, Right, RoleStanding, Route, Standing
 
 from .findings import Finding
 

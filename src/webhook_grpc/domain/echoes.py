@@ -11,7 +11,7 @@ from typing import Final
 
 import orjson
 
-from .headers import HIDDEN
+from .request_headers import HIDDEN
 
 ECHO_CHARACTERS_MIN: Final = 8  # what is shorter is no credential, and stands in many texts by chance
 

@@ -13,8 +13,8 @@ from typing import Final
 import orjson
 
 from .errors import Violation
-from .headers import HIDDEN
 from .model import Webhook
+from .request_headers import HIDDEN
 from .sealing import Purpose, Sealer, UnsealError
 
 FIELD: Final = "webhook.headers"

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import parse_qsl
 
-from .headers import HIDDEN
 from .model import Webhook
+from .request_headers import HIDDEN
 from .sealing import Purpose, Sealer, UnsealError
 
 _SEALED: Final = f"?{HIDDEN}"

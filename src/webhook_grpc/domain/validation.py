@@ -9,8 +9,8 @@ from typing import Final
 from . import matching, signing
 from .egress import BlockReason, EgressPolicy, punycode_of, why_url_blocked
 from .errors import Violation
-from .headers import HIDDEN
 from .model import WebhookSpec
+from .request_headers import HIDDEN
 
 NAME_CHARACTERS_MAX: Final = 128
 DESCRIPTION_CHARACTERS_MAX: Final = 1024

@@ -33,8 +33,8 @@ from webhook_grpc.engine.receivers.receiver import Receiver
 from webhook_grpc.hub.group_commit import GroupCommit, GroupLimits
 from webhook_grpc.store.connection.failures import cause_of, watched
 from webhook_grpc.store.db import LoopConnection
-from webhook_grpc.store.outbox import danger as danger_rows
-from webhook_grpc.store.ownership import suspects
+from webhook_grpc.store.outbox import poison_marks
+from webhook_grpc.store.ownership import poison_suspects
 
 from .shards import Shards
 from .unsettled import EndedTurn, FencedQueue
@@ -155,7 +155,7 @@ class PoisonGuard:
             return False
         try:
             with watched(self._writing):
-                return await suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
+                return await poison_suspects.deaths(self._connection, delivery) >= _DEATHS_MIN
         except Unavailable:
             return None
 
@@ -204,7 +204,7 @@ class PoisonGuard:
         for delivery, danger in entries:
             if danger is Danger.MARKED:
                 self._isolated, self._named = delivery, None
-                await suspects.isolate(self._connection, self._shards.worker, delivery)
+                await poison_suspects.isolate(self._connection, self._shards.worker, delivery)
         written = set[tuple[int, UUID]]()
         for danger in (Danger.SUSPECT, Danger.MARKED):
             written |= await self._write([delivery for delivery, wanted in entries if wanted is danger], danger)
@@ -218,7 +218,7 @@ class PoisonGuard:
             while (ended := self._named) is not None:  # else the row names the next one, or is about to
                 try:
                     with watched(self._writing):
-                        await suspects.clear(self._connection, self._shards.worker, self._shards.mark, ended)
+                        await poison_suspects.clear(self._connection, self._shards.worker, self._shards.mark, ended)
                     if self._named is ended:
                         self._named = None
                 except Unavailable:
@@ -228,7 +228,7 @@ class PoisonGuard:
         if not deliveries:
             return set()
         shards = self._shards
-        return await danger_rows.set_danger(self._connection, shards.worker, shards.owned, deliveries, danger)
+        return await poison_marks.set_danger(self._connection, shards.worker, shards.owned, deliveries, danger)
 
 
 def _one(_: _Entry) -> int:

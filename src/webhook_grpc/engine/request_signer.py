@@ -10,8 +10,8 @@ from typing import Final
 from webhook_grpc.domain import own_headers, signing_keys, url_queries, validation
 from webhook_grpc.domain.echoes import forms_of
 from webhook_grpc.domain.egress import BlockReason, EgressPolicy, why_url_blocked
-from webhook_grpc.domain.headers import Envelope, request_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome, PendingDelivery, Webhook
+from webhook_grpc.domain.request_headers import Envelope, request_headers
 from webhook_grpc.domain.sealing import KeyMissing, Sealer, UnsealError
 from webhook_grpc.domain.signing import SigningKey
 from webhook_grpc.domain.signing_keys import PrivateSigningKey

@@ -16,7 +16,7 @@ from webhook_grpc.domain.schemas import Schema, compile_schema
 from webhook_grpc.store.db import Queries, Row
 from webhook_grpc.store.registry.event_types import rule_rows
 
-from .fresh import Fresh
+from .refreshed_value import Fresh
 
 log = structlog.get_logger(__name__)
 

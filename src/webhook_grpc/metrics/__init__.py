@@ -1,4 +1,5 @@
 """What /metrics shows: each figure, its name and where it comes from. Only `writing.py` imports prometheus_client.
 
-merging.py puts those of several processes side by side, with the label `process`, and adds nothing up.
+A figure is kept where its event happens; a source here shows it, and app.py lists the sources. merging.py puts those of
+several processes side by side, with the label `process`, and adds nothing up.
 """

@@ -14,9 +14,9 @@ import structlog
 
 from webhook_grpc.domain.record import record
 from webhook_grpc.domain.restarts import RestartPolicy
+from webhook_grpc.process.family.dead_leases import end_leases_of_the_dead
 from webhook_grpc.process.family.line_channel import Message
 from webhook_grpc.process.family.siblings import Assignment
-from webhook_grpc.process.family.takeover import end_leases_of_the_dead
 from webhook_grpc.process.machine.marks import own_mark
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import Reload, Stop

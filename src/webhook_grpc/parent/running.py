@@ -12,7 +12,7 @@ import structlog
 
 from webhook_grpc.domain.restarts import RestartPolicy
 from webhook_grpc.process.banner import Ports
-from webhook_grpc.process.secret_keys import load_tokens
+from webhook_grpc.process.credentials import load_tokens
 from webhook_grpc.process.service_manager import ServiceManager
 from webhook_grpc.process.stopping import Reload, Stop
 from webhook_grpc.settings import Settings

@@ -27,7 +27,7 @@ from webhook_grpc.domain.crowds import Spacing
 from webhook_grpc.hub.turns import LoopTurns
 
 from .client_hello import NoGreeting, until_greeted, until_lost
-from .misdirected import Misdirected
+from .wrong_protocol import Misdirected
 
 BACKLOG: Final = 1024  # connections that the system keeps until they are accepted
 HANDSHAKE_SECONDS_MAX: Final = 10.0  # for the greeting, and for what follows its turn

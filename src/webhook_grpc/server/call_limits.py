@@ -16,8 +16,8 @@ from typing import Final, Self, TypeVar
 from weakref import WeakValueDictionary
 
 from webhook_grpc.domain.access import Caller
-from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits, leaves_enough
 from webhook_grpc.domain.errors import Overloaded
+from webhook_grpc.domain.fair_shares import RateLimits, ShareLimits, leaves_enough
 from webhook_grpc.domain.token_buckets import Buckets
 
 RETRY_SECONDS: Final = 1.0

@@ -27,7 +27,6 @@ from webhook_grpc.api.messages.sharing import SharedDeliveries, Write
 from webhook_grpc.api.methods import Method, Methods
 from webhook_grpc.domain.access import Caller
 from webhook_grpc.domain.audit import AuditEntry
-from webhook_grpc.domain.bounds_of_callers import RateLimits, ShareLimits
 from webhook_grpc.domain.errors import (
     DeadlineExceeded,
     InternalError,
@@ -38,6 +37,7 @@ from webhook_grpc.domain.errors import (
     Unavailable,
     WebhookError,
 )
+from webhook_grpc.domain.fair_shares import RateLimits, ShareLimits
 from webhook_grpc.domain.record import record
 from webhook_grpc.domain.retention import RetentionPolicy, with_age
 from webhook_grpc.domain.trace_context import read_traceparent
@@ -56,8 +56,8 @@ from .call_limits import (
     UnreadAnswers,
     UnsentBytes,
 )
-from .strangers import Strangers
-from .subjects import customer_of, resources_of, subjects_of
+from .log_subjects import customer_of, resources_of, subjects_of
+from .unauthenticated_turns import Strangers
 
 rpc_log = structlog.get_logger("webhook_grpc.rpc")
 

@@ -12,8 +12,8 @@ from tests.simulation.model.rows import OutboxRow
 from webhook_grpc.domain.ids import SHARD_COUNT, shard_of
 from webhook_grpc.domain.model import Danger, NewEvent, PendingDelivery
 from webhook_grpc.store import clock
-from webhook_grpc.store.outbox import danger, expiry, misdated, publishing
 from webhook_grpc.store.outbox import due as due_rows
+from webhook_grpc.store.outbox import expiry, misdated, poison_marks, publishing
 from webhook_grpc.store.ownership.leases import OwnedShard
 
 from .statements import Params, Row, Statement, reads, rows_of, writes
@@ -40,7 +40,7 @@ class Outbox:
             clock.SELECT_BELIEVED_TIME: reads(lambda _: [(self.stored.model.now,)]),
             expiry.SELECT_OVERDUE_EXIST: reads(lambda params: [(self.stored.model.overdue_exist(params["bound"]),)]),
             expiry.SELECT_OVERDUE_ROWS: reads(self._overdue),
-            danger.SET_DANGER: writes(self._set_danger),
+            poison_marks.SET_DANGER: writes(self._set_danger),
             misdated.SELECT_MISDATED_MAY_EXIST: reads(lambda _: [(False,)]),  # the played clock does not step
         }
 

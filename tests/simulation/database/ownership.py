@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from datetime import datetime
 
-from webhook_grpc.store.ownership import leases, neighbours, suspects
+from webhook_grpc.store.ownership import leases, neighbours, poison_suspects
 from webhook_grpc.store.ownership.marks import ProcessMark
 
 from .statements import Params, Row, Statement, fence_of, reads, writes
@@ -36,9 +36,9 @@ class Ownership:
             leases.DELETE_WORKER: writes(self._unregister),
             neighbours.SELECT_NEIGHBOURS: reads(self._neighbours),
             neighbours.END_LEASES: writes(self._end_leases),
-            suspects.SET_ISOLATED_DELIVERY: writes(self._isolate),
-            suspects.CLEAR_ISOLATED_DELIVERY: writes(self._clear_isolated),
-            suspects.COUNT_DEATHS: reads(self._deaths),
+            poison_suspects.SET_ISOLATED_DELIVERY: writes(self._isolate),
+            poison_suspects.CLEAR_ISOLATED_DELIVERY: writes(self._clear_isolated),
+            poison_suspects.COUNT_DEATHS: reads(self._deaths),
         }
 
     def _register(self, params: Params) -> list[Row]:

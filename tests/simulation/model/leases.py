@@ -18,7 +18,7 @@ _BACK: Final = timedelta(minutes=10)
 
 
 class Leases(Tables):
-    """The statements of `store/ownership/leases.py`, `neighbours.py` and `suspects.py` beside it."""
+    """The statements of `store/ownership/leases.py`, `neighbours.py` and `poison_suspects.py` beside it."""
 
     def register(self, worker: UUID, ttl_seconds: float, mark: ProcessMark | None = None) -> datetime:
         """Returns when the lease ends."""

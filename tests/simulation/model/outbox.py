@@ -19,7 +19,7 @@ class EventTakenError(Exception):
 
 
 class Outbox(Tables):
-    """The statements of `store/outbox/publishing.py`, `due.py`, `danger.py` and `expiry.py`."""
+    """The statements of `store/outbox/publishing.py`, `due.py`, `poison_marks.py` and `expiry.py`."""
 
     def publish(self, events: Sequence[NewEvent]) -> list[PublishAnswer | None]:
         """The answer for each event; None if its request id was used for something else. Raises EventTakenError."""

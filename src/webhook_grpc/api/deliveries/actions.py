@@ -17,10 +17,10 @@ from webhook_grpc.api.call import Call, refuse_if
 from webhook_grpc.api.messages import reading, writing
 from webhook_grpc.domain import envelope, matching
 from webhook_grpc.domain.command import Kind, TestEvent
+from webhook_grpc.domain.concurrency_limits import Places
 from webhook_grpc.domain.errors import FailedPrecondition, NotFound, Overloaded, Unavailable, Violation
 from webhook_grpc.domain.ids import delivery_id_text
 from webhook_grpc.domain.model import Delivery, DeliveryStatus, WebhookStatus
-from webhook_grpc.domain.places import Places
 from webhook_grpc.hub.hints import Hints
 from webhook_grpc.hub.log.tail import Tail
 from webhook_grpc.store.clock import DatabaseClock

@@ -9,8 +9,8 @@ from typing import Final
 from webhook.v1 import service_pb2
 
 from webhook_grpc.domain.access import Caller
-from webhook_grpc.domain.bounds_of_callers import RateLimits
 from webhook_grpc.domain.errors import InvalidArgument, Overloaded, WebhookError
+from webhook_grpc.domain.fair_shares import RateLimits
 from webhook_grpc.domain.model import NewEvent, Published
 from webhook_grpc.domain.record import record
 from webhook_grpc.domain.token_buckets import Buckets
@@ -20,7 +20,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.outbox import publishing
 from webhook_grpc.store.registry.event_types import event_type_archived, event_type_unknown
 
-from .large import LARGE_BYTES, LargeWork
+from .offloading import LARGE_BYTES, LargeWork
 
 EVENTS_AT_ONCE: Final = 20  # that are read or checked before other calls get a turn
 

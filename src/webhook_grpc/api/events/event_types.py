@@ -22,7 +22,7 @@ from webhook_grpc.store.db import Database
 from webhook_grpc.store.registry import event_types as store
 from webhook_grpc.store.schema.versions import refuse_beside_older
 
-from .large import LargeWork
+from .offloading import LargeWork
 
 _UPDATABLE: Final = Updatable(
     field="event_type",

@@ -15,9 +15,9 @@ from webhook_grpc.api.codes import code_of
 from webhook_grpc.api.messages import reading, times, writing
 from webhook_grpc.api.messages.filters import read_event_filter
 from webhook_grpc.api.messages.paging import PAGE_BYTES_MAX, PageToken, fitting, page_size
-from webhook_grpc.domain.bounds_of_callers import RateLimits
 from webhook_grpc.domain.error_bounds import ErrorBounds
 from webhook_grpc.domain.errors import PermissionDenied, Violation, WebhookError, field_invalid
+from webhook_grpc.domain.fair_shares import RateLimits
 from webhook_grpc.domain.ids import event_id_text, event_id_time
 from webhook_grpc.domain.model import Published
 from webhook_grpc.hub.publisher import Publisher
@@ -38,7 +38,7 @@ from .batch import (
     Refused,
     customer_named,
 )
-from .large import LARGE_BYTES, LargeWork
+from .offloading import LARGE_BYTES, LargeWork
 
 BATCH_MAX: Final = 500
 RESULTS_AT_ONCE: Final = 25  # of a batch that are written before other calls get a turn

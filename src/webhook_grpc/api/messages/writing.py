@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from webhook.v1 import delivery_pb2, event_pb2, event_type_pb2, signing_key_pb2, webhook_pb2
 
-from webhook_grpc.domain.headers import Envelope, shown_headers
 from webhook_grpc.domain.ids import delivery_id_text, event_id_text
 from webhook_grpc.domain.model import (
     Attempt,
@@ -16,6 +15,7 @@ from webhook_grpc.domain.model import (
     Webhook,
 )
 from webhook_grpc.domain.own_headers import names_only
+from webhook_grpc.domain.request_headers import Envelope, shown_headers
 from webhook_grpc.domain.signing_keys import PublicSigningKey
 
 from .times import duration, duration_fields, time_fields, timestamp

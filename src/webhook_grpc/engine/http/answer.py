@@ -12,8 +12,8 @@ from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from webhook_grpc.domain.headers import RESPONSE_HEADERS_KEPT
 from webhook_grpc.domain.record import record
+from webhook_grpc.domain.request_headers import RESPONSE_HEADERS_KEPT
 
 from .faults import NotHttp
 

@@ -18,10 +18,10 @@ from typing import Final
 
 from webhook_grpc.domain.echoes import headers_without_echoes, without_echoes
 from webhook_grpc.domain.egress import EgressPolicy, host_of, policy_for
-from webhook_grpc.domain.headers import kept_headers
 from webhook_grpc.domain.model import AttemptResult, FailureReason, Outcome
 from webhook_grpc.domain.proxy import Proxy
 from webhook_grpc.domain.record import record
+from webhook_grpc.domain.request_headers import kept_headers
 from webhook_grpc.store.clock import DatabaseClock
 
 from .answer import Answer

@@ -44,7 +44,7 @@ class Turn:
     """One delivery on its way through the engine: from its lane, through an attempt if there is one, to the settler.
 
     A turn is equal only to itself: after a shard was lost and gained again there may be two turns of one delivery, of
-    different attempts (`strays.py`).
+    different attempts (`orphaned_attempts.py`).
     """
 
     lane: Lane

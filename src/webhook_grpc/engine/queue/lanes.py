@@ -25,8 +25,8 @@ from webhook_grpc.engine.receivers.receiver import Receiver
 
 from .hosts import HostLimits, Hosts
 from .lane import Isolation, Lane, Turn
+from .orphaned_attempts import Strays
 from .reading import Reading
-from .strays import Strays
 
 _BYTES_PER_TURN: Final = 16_384
 _REPLAYS_HELD_MAX: Final = 20

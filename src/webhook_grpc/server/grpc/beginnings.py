@@ -16,7 +16,7 @@ from webhook_grpc.domain.errors import Overloaded
 from webhook_grpc.server import header_names
 
 from .call import Call, Handler
-from .status import details_of, message_of
+from .error_details import details_of, message_of
 
 BEGUN_MAX: Final = 8  # of calls that waited, in one turn of the loop
 LOOKED_MAX: Final = 200  # connections that are looked at in one turn of the loop: most have no call that waits

@@ -14,10 +14,10 @@ from webhook_grpc.domain.access import name_of
 from webhook_grpc.domain.errors import Unavailable, WebhookError
 from webhook_grpc.server import header_names
 
+from .error_details import details_of, message_of
 from .http2.frames import Reason
 from .http2.stream import Stream, StreamEnded
 from .metadata import CONTENT_TYPE, ENCODINGS, HEAD, METADATA_BYTES_MAX, Metadata, read_metadata, read_timeout, trailers
-from .status import details_of, message_of
 
 RECEIVE_BYTES_MAX: Final = 5 * 1024 * 1024  # of a message
 _HEAD_BYTES: Final = 5  # of a message: whether it is compressed, and its length

@@ -22,7 +22,7 @@ from webhook_grpc.server import header_names
 from webhook_grpc.server.calls import Calls
 
 from .call import Call, Handler
-from .status import details_of, message_of
+from .error_details import details_of, message_of
 
 Request = TypeVar("Request", bound=Message)
 

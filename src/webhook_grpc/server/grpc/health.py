@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from webhook_grpc.api.codes import Code
-from webhook_grpc.domain.places import Places
+from webhook_grpc.domain.concurrency_limits import Places
 
 from .call import Call, Handler
 

@@ -22,7 +22,7 @@ from .http2.bounds import Bounds, Kept
 from .http2.connection import Connection
 from .http2.frames import Reason
 from .http2.lifetime import AGE_SECONDS_MAX
-from .http2.reading import Reading
+from .http2.read_scheduling import Reading
 from .http2.stream import Stream
 from .turning_away import TurningAway
 

@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import reflection_pb2 as pb
 
 from webhook_grpc.api.codes import Code
 from webhook_grpc.domain.access import Caller
-from webhook_grpc.domain.places import Places
+from webhook_grpc.domain.concurrency_limits import Places
 from webhook_grpc.server import header_names
 from webhook_grpc.server.auth import CertificateNames
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from webhook_grpc.server.misdirected import Misdirected
+from webhook_grpc.server.wrong_protocol import Misdirected
 
 _HTTP_1: Final = re.compile(rb"[A-Z]{1,20} ")
 _TLS: Final = b"\x16\x03"  # the begin of a handshake

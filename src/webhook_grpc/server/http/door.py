@@ -13,7 +13,7 @@ from uuid import uuid4
 from aiohttp import HttpVersion11, web
 
 from webhook_grpc.domain.errors import PermissionDenied
-from webhook_grpc.server.strangers import Strangers
+from webhook_grpc.server.unauthenticated_turns import Strangers
 
 from .connection import Connection
 from .exchange import BODY_BYTES_MAX

@@ -12,9 +12,9 @@ from webhook.v1 import service_pb2
 from webhook_grpc.api.methods import METHODS, Method, Methods
 from webhook_grpc.server.calls import Calls
 from webhook_grpc.server.http.beside.caller import CallerRoute
-from webhook_grpc.server.http.beside.operations import MetricsPage, Operations, Probes
+from webhook_grpc.server.http.beside.operator_endpoints import MetricsPage, Operations, Probes
 from webhook_grpc.server.readiness import Readiness
-from webhook_grpc.server.strangers import Strangers
+from webhook_grpc.server.unauthenticated_turns import Strangers
 from webhook_grpc.settings import Settings
 
 from .door import Handler, HttpDoor

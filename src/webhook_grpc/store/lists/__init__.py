@@ -1,1 +1,4 @@
-"""Pages of long lists with filters: events, deliveries, attempts. Short lists stand with the rows that they list."""
+"""Pages of long lists with filters: events, deliveries, attempts. Short lists stand with the rows that they list.
+
+delivery_statements.py has the SQL for deliveries.py.
+"""

@@ -17,7 +17,7 @@ from webhook_grpc.store.db import Database, Row
 from webhook_grpc.store.log.lookup import event_time
 from webhook_grpc.store.log.rows import delivery_from_row
 
-from . import delivery_sources as sources
+from . import delivery_statements as sources
 from .merged import (
     ANSWER_SHOWN,
     LOOK_COST,

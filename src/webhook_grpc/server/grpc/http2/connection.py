@@ -1,9 +1,9 @@
 """One connection of HTTP/2, server side (RFC 9113): its bytes, and the frames that concern all of it.
 
-What a connection can cost is bounded: the frames that are looked at in one turn of the loop (reading.py), the streams
-that are open at a time (streams.py), resets and frames that bring nothing (budgets.py), the bytes of a header block
-(header_blocks.py), what nobody takes (sending.py), and how long it may be silent, idle or old (lifetime.py). Whoever
-goes beyond gets GOAWAY and is closed.
+What a connection can cost is bounded: the frames that are looked at in one turn of the loop (read_scheduling.py), the
+streams that are open at a time (streams.py), resets and frames that bring nothing (budgets.py), the bytes of a header
+block (header_blocks.py), what nobody takes (sending.py), and how long it may be silent, idle or old (lifetime.py).
+Whoever goes beyond gets GOAWAY and is closed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from .frames import (
 )
 from .incoming import Incoming, NotHttp2
 from .lifetime import Due, Lifetime, Step
-from .reading import Reading
+from .read_scheduling import Reading
 from .sending import Sending
 from .stream import Stream
 from .streams import Streams

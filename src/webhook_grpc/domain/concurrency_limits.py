@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
-from .bounds_of_callers import leaves_enough
+from .fair_shares import leaves_enough
 
 Key = TypeVar("Key", int, str)
 

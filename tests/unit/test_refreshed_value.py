@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from webhook_grpc.domain.errors import Unavailable
-from webhook_grpc.hub import fresh
-from webhook_grpc.hub.fresh import Fresh
+from webhook_grpc.hub import refreshed_value
+from webhook_grpc.hub.refreshed_value import Fresh
 
 FRESH_SECONDS = 5.0
 
@@ -41,7 +41,7 @@ class Source:
 @pytest.fixture
 def source(monkeypatch: pytest.MonkeyPatch) -> Source:
     source = Source()
-    monkeypatch.setattr(fresh, "time", source)
+    monkeypatch.setattr(refreshed_value, "time", source)
     return source
 
 
@@ -154,7 +154,7 @@ async def test_who_needs_a_newer_value_is_told_that_there_is_none(value: Fresh[i
 async def test_a_look_up_that_hangs_holds_nobody_up_for_long(
     value: Fresh[int], source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fresh, "_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(refreshed_value, "_WAIT_SECONDS", 0.01)
     await value.get()
     source.now += 2 * FRESH_SECONDS
     source.may_answer.clear()
