@@ -66,6 +66,19 @@ async def test_a_receiver_that_is_down_is_left_alone_and_costs_its_deliveries_no
     await until(lambda: postgres.rows("SELECT count(*), sum(attempt) FROM deliveries") == [(100, 5)])
 
 
+async def test_whoever_takes_the_shards_knows_all_breakers_however_many_have_changed(
+    services: ServiceFactory, receiver: Receiver, postgres: TestPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paces, "SAVE_MAX", 2)
+    monkeypatch.setattr(paces, "SAVE_SECONDS", 3600.0)  # nothing is saved before the service stops
+    service = await services.start(breaker_failures=1, breaker_probe_seconds_min=3600, breaker_probe_seconds_max=3600)
+    down = [await service.create_webhook(receiver.on("/down", answer(500))) for _ in range(5)]
+    await service.publish()
+    await until(lambda: all(breaker_is(service, webhook, BreakerState.OPEN) for webhook in down))
+    await services.stop_one(service)
+    assert postgres.rows("SELECT count(*) FROM webhook_health WHERE breaker = 'open'") == [(5,)]
+
+
 async def test_a_probe_that_is_answered_lets_everything_through(services: ServiceFactory, receiver: Receiver) -> None:
     service = await services.start(breaker_failures=3, retry_delays_seconds=(0.1,) * 8)
     is_up = False

@@ -128,13 +128,13 @@ class AttemptPipeline:
             self._disabling.discard(webhook.webhook_id)
 
     def _pause(self, turn: Turn, fault: SenderFault) -> None:
-        """After a fault of ours sends nothing for a moment: of this lane, or of all if others are concerned too."""
+        """Sends nothing for a moment after a fault of this process: of one lane, or of all if all are affected."""
         seconds, now = self._random.uniform(*_FAULT_PAUSE_SECONDS), time.monotonic()
         if fault.is_local and turn.lane.receiver is not None:
             turn.lane.receiver.pace.pause(seconds, now)
         else:
             self.paused_until = now + seconds
-        if not isinstance(fault, SecretKeyMissing):  # which keeps this webhook waiting, and is said where it is found
+        if not isinstance(fault, SecretKeyMissing):  # it concerns this webhook only, and KeyWatch reports it in the log
             self._sending.fail(Cause(str(fault)))
 
 
@@ -187,9 +187,9 @@ class Attempter:
         return replace(settlement, decision=again(settlement.delivery.attempt + 1, policy))
 
     def failed(self, delivery: PendingDelivery) -> Settlement:
-        """Returns what becomes of a delivery whose attempt ended in a way that nobody thought of.
+        """Returns the settlement of a delivery whose attempt ended by a bug.
 
-        By the service's schedule: the webhook's own may be what is wrong.
+        The next attempt is due by the service's schedule: the webhook's own schedule may have caused the error.
         """
         return self._decided(delivery, self._retry_policy, self._not_sent(FailureReason.NOT_SENDABLE))
 

@@ -21,7 +21,7 @@ from .attempt import AttemptPipeline
 from .shards import Shards
 from .unsettled import EndedTurn, FencedQueue
 
-_STARTS_PER_TURN: Final = 8  # of the event loop: whoever becomes ready meanwhile need not wait for a flood
+_STARTS_PER_TURN: Final = 8  # of the event loop: other tasks get the loop between two pieces of a flood
 
 
 @record
@@ -82,7 +82,7 @@ class Dispatcher:
             self._await_next_turn()
             try:
                 self._start_attempts()
-            except Exception as error:  # noqa: BLE001 - a bug here fails nobody whose events are stored: it is the loop's
+            except Exception as error:  # noqa: BLE001 - the events are stored: a bug here must not fail the call
                 what = {"message": "attempts were not started", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(what)
 
@@ -127,7 +127,7 @@ class Dispatcher:
     def startable(self, now: float) -> Iterable[Lane]:
         """Returns the lanes of which something should be started now: none while there is a good reason to wait.
 
-        That the process is full is one, and passes when requests end; so is a lease that is not renewed.
+        Two good reasons: the process is full, which ends when requests end; or the lease is not renewed.
         """
         may_wait = self._stopping or not self._shards.may_send or self._is_full(now)
         return () if may_wait else self._lanes.startable(now)
@@ -179,9 +179,9 @@ class Dispatcher:
         self.start_soon()
 
     def end(self, settlement: Settlement) -> bool:
-        """Settles what a delivery ended with without an attempt. False: it is held, and ends in its own time.
+        """Settles a delivery without an attempt: it has ended, or has another due time. Returns False if it is held.
 
-        Its row may be an old one: then the database leaves the delivery as it is.
+        If the row was read before the delivery changed, the database leaves the delivery as it is.
         """
         delivery = settlement.delivery
         lane = self._lanes.open(delivery.webhook_id, delivery.customer_id, delivery.shard, time.monotonic())

@@ -20,7 +20,7 @@ from .attempt_tally import AttemptTally
 from .dispatcher import Dispatcher
 from .poison import PoisonGuard
 
-STUCK_SECONDS: Final = 1.0  # for which an attempt has been running: most receivers answer sooner
+STUCK_SECONDS: Final = 1.0  # an attempt that runs for longer counts as stuck: most receivers answer sooner
 
 
 class ShardHandover:
@@ -71,7 +71,7 @@ class ShardHandover:
         return now - self._lanes.busy_since(shard) > STUCK_SECONDS
 
     async def before_release(self, shards: Collection[int]) -> None:
-        """Saves the health of webhooks for the next owner, and takes back what was written of deliveries."""
+        """Saves the health of webhooks for the next owner, and takes back the marks on deliveries."""
         await self._receivers.save()
         await self._poison.take_back(shards)
 
@@ -110,5 +110,5 @@ class ExecutedCommands:
             self._hints.logged()
 
     def dropped(self, batch: Sequence[Command]) -> None:
-        """Frees these commands, whose shards are another process's."""
+        """Frees commands that are not carried out: their shards are lost, or the database has refused them."""
         self._commands.dropped(batch)

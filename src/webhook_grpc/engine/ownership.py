@@ -9,8 +9,8 @@ two beats of the slowest process are taken whatever the share is: a row that cou
 not leave them without an owner.
 
 A database that comes back older than it was (a standby that had not received everything, a backup) has shorter logs
-than this process has seen. Then the log gets another name, so that watchers whose cursors lie in what was lost are
-told, and everything that is in memory of the shards is read again.
+than this process has seen. Then this process gives the log another name, so that watchers learn
+that their cursors are not valid any more, and it reads everything about its shards again.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ RENEWALS_PER_LEASE: Final = 4
 _FENCE: Final = 0.8
 _PAUSE_SECONDS_MIN: Final = 0.05
 _HURRIED_SECONDS: Final = 0.1
-_BEATS_WAITED: Final = 2  # for the others, before more than the share is taken, and after the clock has stepped
+_BEATS_WAITED: Final = 2  # time for other processes to renew: before taking more than the share, and after a clock step
 _BEATS_TO_TAKE: Final = 2 * _BEATS_WAITED  # of one process, until what belongs to nobody has surely been taken
-_BEATS_KEPT: Final = 16  # for which what was taken beyond the share is kept, while as many processes live as before
+_BEATS_KEPT: Final = 16  # how long shards beyond the share are kept, unless the number of live processes changes
 
 
 class ShardListener(Protocol):
@@ -142,8 +142,8 @@ class Ownership:
     def hurry(self) -> None:
         """Begins the next beat now: another process is known to have died, or to have come.
 
-        Until the share is reached, at most for the time of a beat, further ones follow soon: the others may be about to
-        release shards. They follow as soon after shards of this process began to leave.
+        For the time of one beat, while this process has less than its share, further beats follow quickly: other
+        processes may be about to release shards. The same holds after shards of this process began to leave.
         """
         self._hurried_until = time.monotonic() + self._lease_seconds / RENEWALS_PER_LEASE
         self._hurried.set()
@@ -320,8 +320,8 @@ class Ownership:
     async def _compare_logs(self, found: Mapping[int, int], reached: Mapping[int, int]) -> None:
         """Compares how far logs reach with how far they were seen to reach. Raises Unavailable.
 
-        If one is shorter, the shards are given up in memory only: the next look finds that they are ours, and
-        everything of them is read again.
+        If one is shorter, the shards are given up in memory only: the next beat finds that this process owns them,
+        and reads everything about them again.
         """
         if _missing(found, reached):
             self._compared_count = -1  # until it is done: if it fails, the next beat compares all again

@@ -1,17 +1,17 @@
-"""Careful mode: a delivery that kills the process which sends it must not do so for ever, nor cost others an attempt.
+"""Careful mode: a delivery that kills its sending process must be found, and must cost no other delivery an attempt.
 
 Normally nothing is written before a request is sent. But after a process has died without releasing its shards, each
 delivery that was due in them by then is written down before it is sent: its row gets the danger SUSPECT, until its
 result is settled. A row that is found with SUSPECT is of a delivery that was in flight, with others, when the second
 process in a row died. Which of them was the cause is not known, so nothing is counted: each is sent again alone, one at
-a time in a process, and its row gets the danger MARKED. Of a delivery whose row is found MARKED it is known that a
-process has died while it sent this one and no other suspect since. That may be chance, once; when two have died so, it
-counts as an attempt that was interrupted, so that the delivery backs off, and fails in the end. From then on it is sent
-alone each time, and each death counts. A process whose lease ran out and that lives on has not died.
+a time in a process, and its row gets the danger MARKED. A row that is found
+MARKED means: a process has died after it began to send this delivery, and it began no other suspect after that. One
+such death may be chance. After two, the attempt counts as interrupted, so the delivery backs off, and fails in the end.
+From then on it is sent alone, and each death counts. A process whose lease ran out and that lives on has not died.
 
 Who may be sent alone, and when: `Lanes`. After a second without an answer the next suspect may begin beside it; a death
-is then put down to the one that had begun last. What kills later than that takes more deaths until it is found: each
-time fewer suspects are left to begin after it.
+is then put down to the one that had begun last. A delivery that kills only after more than a second
+is found after more deaths: each time fewer suspects are left that could begin after it.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from webhook_grpc.engine.http.sender import Request
 from webhook_grpc.engine.receivers.keys import SecretKeyMissing
 from webhook_grpc.store.clock import DatabaseClock
 
-_KEYS_MAX: Final = 10_000  # secrets that are remembered open; a sealed one's never changes
-_URLS_MAX: Final = 10_000  # verdicts that are remembered; a URL's verdict never changes, its address's may
+_KEYS_MAX: Final = 10_000  # opened secrets that are remembered: what a sealed secret holds never changes
+_URLS_MAX: Final = 10_000  # verdicts on URLs that are remembered; addresses are judged at each connection
 
 
 class RequestSigner:

@@ -63,7 +63,7 @@ class SettledTurns:
         self._hints.logged()
 
     def put_back(self, batch: Sequence[EndedTurn]) -> None:
-        """Ends turns whose results are not written: another process owns their shards now, and sends again."""
+        """Ends turns whose results are not written: the owner of the shard reads their rows again, and sends again."""
         for ended in batch:
             self._lanes.put_back(ended.turn)
 

@@ -60,7 +60,7 @@ class ResultListener(Protocol):
         ...
 
     def put_back(self, batch: Sequence[EndedTurn]) -> None:
-        """Called with results that are not written, because another process owns their shards now."""
+        """Called with results that are not written: their shards are lost, or the database refuses them for good."""
         ...
 
 
@@ -72,7 +72,7 @@ class CommandListener(Protocol):
         ...
 
     def dropped(self, batch: Sequence[Command]) -> None:
-        """Called with commands that are not carried out, because another process owns their shards now."""
+        """Called with commands that are not carried out: their shards are lost, or the database refuses them."""
         ...
 
 
@@ -92,7 +92,7 @@ class Statement(Protocol[AnyChange]):
         ...
 
     def drop(self, batch: Sequence[AnyChange]) -> None:
-        """Gives up changes whose shards are not ours."""
+        """Gives up changes whose shards are not ours, or that Postgres refuses and nothing can replace."""
         ...
 
     def last_resort(self, change: AnyChange, refusal: StoreRefusal) -> AnyChange | None:
@@ -145,7 +145,7 @@ class Settler:
 
     async def _write_some(self, queue: FencedQueue[AnyChange], statement: Statement[AnyChange]) -> None:
         if batch := queue.take(self._limits.batch_max):
-            # What is ours first: it need not wait until it is known what became of the shards of the rest.
+            # Changes of owned shards first: they need not wait for the beat that finds out which shards are lost.
             owned = self._ownership.shards.owned
             ours = [change for change in batch if change.shard in owned]
             lost = [change for change in batch if change.shard not in owned]

@@ -42,7 +42,7 @@ class EndedTurn:
 
 
 class FencedQueue(Generic[AnyChange]):
-    """Changes of one kind, in the order in which they came. Each is answered once: written, or dropped with its shard.
+    """Changes of one kind, in the order in which they came. Each is answered once: written, or dropped.
 
     Any part adds changes. Only the settler calls `take` and `note_answered`.
     """

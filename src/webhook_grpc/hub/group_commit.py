@@ -1,7 +1,7 @@
 """Group commit: callers that arrive while a statement is in flight share the next one.
 
 The first caller starts at once, so an idle service adds no delay; under load the batches grow by themselves until they
-reach their bound. Callers take turns by their key (the customer), so that a customer who floods waits behind itself.
+reach their bound. Callers take turns by their key (the customer), so a customer's flood delays only its own calls.
 A batch that the database refuses is bisected, so that an item that it will never take fails alone.
 Callers await a future and never touch a connection: a cancelled call can't break one.
 
@@ -38,7 +38,7 @@ _KEY_SHARE: Final = 0.5  # of what may wait, one key may have so much: there is 
 _DESERTED_SECONDS: Final = 0.5
 # Turns of the event loop between two statements, if a crowd of callers shared the first one. They have their answers by
 # then; without these turns statements are smaller, and each costs Postgres and the loop as much as several events.
-# Fewer, if the loop's thread works so long for each call that comes: then others fill the turns, and they are long.
+# There are fewer turns if the thread has worked for longer than this for each call that came: then turns are long.
 _GATHERING_TURNS_MAX: Final = 6
 _CALL_CPU_SECONDS_MAX: Final = 0.002
 _CROWD_MIN: Final = 4  # callers

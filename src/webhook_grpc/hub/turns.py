@@ -1,7 +1,8 @@
 """Turns of the event loop for work that comes in crowds: one piece of it in a turn at most, customers in turn.
 
 A change wakes a thousand watchers at once, and a batch is read event by event: each piece takes as much of the loop as
-a call does. Without turns all of them are one turn of the loop, in which no call is accepted and no result is read.
+a call does. Without this they would all run in one turn of
+the loop, and until its end no call is accepted and no result is read.
 Which piece is next, and which turns have none, is decided in `domain/crowds.py`.
 """
 

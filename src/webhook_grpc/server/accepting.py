@@ -6,8 +6,8 @@ take the last file descriptor. It would have one context of TLS for ever, too.
 
 A handshake takes the loop for a millisecond or more as soon as the client's greeting has come whole. So a greeting is
 left at the socket until it is whole, and then waits for a turn: one handshake begins in a turn of the loop, addresses
-in turn, and of those that have many one in SPACING. Those of one address that wait for a turn leave half of the places
-that are free to others, and a client that leaves meanwhile gives its place back.
+in turn; an address with many handshakes gets only one turn in SPACING. The handshakes of one address that wait may
+take at most half of the free places. A client that leaves while it waits gives its place back.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Accepting:
         connections_max: int,
         context: Callable[[], ssl.SSLContext] | None,
     ) -> None:
-        """`make_protocol` returns what serves a connection that is made now; that calls what it gets when it is lost.
+        """`make_protocol` returns the protocol of a new connection, which calls its argument at the connection's end.
 
-        `context` returns what such a connection gets of TLS; None: plain text.
+        `context` returns the TLS context of a new connection; None: plain text.
         """
         self._make_protocol = make_protocol
         self._connections_max = connections_max

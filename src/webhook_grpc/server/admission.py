@@ -117,9 +117,9 @@ class Turns:
             self._shorten(customer, size_bytes, too_many, _bytes_of, why)
 
     def _shorten(self, customer: Hashable, size: int, too_many: int, length: Callable[[_Line], int], why: str) -> None:
-        """Refuses the newest calls of the longest line until it is shorter by `too_many`.
+        """Refuses the newest calls of the longest line until that line is shorter by `too_many`.
 
-        Raises Overloaded instead if the line of who comes would be the longest then: with its call, which is `size`.
+        Raises Overloaded instead if the customer's own line, with the new call of `size`, would then be the longest.
         """
         longest = max(self._lines, key=lambda name: length(self._lines[name]), default=customer)
         line = self._lines.get(longest, _EMPTY)

@@ -23,7 +23,7 @@ from webhook_grpc.domain.token_buckets import Buckets
 RETRY_SECONDS: Final = 1.0
 REQUESTS_COMING_MAX: Final = 16  # of one token, that have not come whole: each may have 5 MiB in memory
 CUSTOMER_REQUESTS_COMING_MAX: Final = 64  # of all tokens of one customer
-UNKNOWN_MAX: Final = 100  # streams beyond the bound, until it is known who calls: whoever has none gets room
+UNKNOWN_MAX: Final = 100  # streams beyond the bound whose callers are not known yet: who has no stream gets a place
 UNREAD_ANSWER_BYTES_MIN: Final = 16 * 1024  # what an unread answer counts for at least: its call takes memory, too
 
 _Key = TypeVar("_Key", int, str)
@@ -33,8 +33,8 @@ _Shared = TypeVar("_Shared", bound=Hashable)
 class Shares:
     """Bounds how many calls of a kind are in progress: a call holds places in the process, of its token, its customer.
 
-    A caller without a token has no share of its own. Where all places are taken, a customer that has none gets that of
-    the newest call of whoever has most, if such calls may be ended (`Place.let_end`): they would go on for ever.
+    A caller without a token has no share of its own. When all places are taken, a customer without any gets the
+    place of the newest call of the customer with most, if such calls may be ended (`Place.let_end`): streams may.
     """
 
     def __init__(self, limits: ShareLimits, reason: str, what: str, unknown_max: int = 0) -> None:
@@ -99,8 +99,8 @@ class Place:
     def take_of_caller(self, caller: Caller) -> None:
         """Takes a place of the caller's token, and of the customers that it is bound to. Raises Overloaded.
 
-        Of these before the request comes: calls that send none would else hold the places of all others, with a few
-        tokens of one customer.
+        This is done before the request comes: else calls that never send one, with a few tokens of one customer, could
+        hold the places of all others.
         """
         shares = self._shares
         if not shares.has_room():
@@ -125,7 +125,7 @@ class Place:
             raise self._server_full()
 
     def let_end(self, end: Callable[[], None]) -> None:
-        """Lets the call be ended for one of a customer that has none. It has taken of its caller before."""
+        """Lets this call be ended when a customer without any call needs a place. Call `take_of_caller` before."""
         self._line = self._customers[-1] if self._customers else self._token
         if self._line is not None:
             self._shares.may_end.setdefault(self._line, {})[self] = end

@@ -204,7 +204,7 @@ class Calls:
     async def known_caller(
         self, authorization: Sequence[str | bytes], names: CertificateNames = no_certificate
     ) -> Caller | None:
-        """Returns the caller that these are those of, whatever it may do; None if there is none."""
+        """Returns the caller with this token or certificate, whatever it may do; None if nobody is found now."""
         try:
             return await self.caller_of(authorization, names)
         except (Unauthenticated, Unavailable):
@@ -258,7 +258,7 @@ class Calls:
                     customer_id = customer_of(request, caller)
                     self._rates.take_of_customer(customer_id)
                     place.take_of_customer(customer_id)
-                    # Who is bound to several customers and names none has no turn more for each of its tokens
+                    # The tokens of a caller for several customers share one line if the request names no customer
                     whose = caller.line_of(customer_id)
                     # Apart for those who publish: no event is refused because somebody does not read lists
                     exchange.whose = (whose, "publish") if method.permission == "publish" else whose
@@ -347,9 +347,9 @@ class Calls:
 
 
 class _Ends:
-    """What ends a stream before its client leaves: the first cause counts, and without any its token has expired.
+    """Why the server ends a stream: the first cause that was given; without one, the caller's token has expired.
 
-    Not the clock: that of the database may have been a little behind when the deadline came.
+    The clock is not compared again: the database's clock may be a little behind when the deadline comes.
     """
 
     __slots__ = ("_deadline", "_why")

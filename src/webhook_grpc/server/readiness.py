@@ -17,7 +17,7 @@ class Readiness:
     """Keeps what the monitor has found, and passes it on to the doors that keep it themselves."""
 
     def __init__(self, doors: Sequence[Listener], siblings: Sequence[Listener] = ()) -> None:
-        """`doors` answer for all processes; `siblings` want to know of this one."""
+        """`doors` get the readiness of all processes together; `siblings` that of this process alone."""
         self._doors = tuple(doors)
         self._siblings = tuple(siblings)
         self._serving = dict.fromkeys(Service, True)
@@ -39,7 +39,7 @@ class Readiness:
 
     @property
     def why_not_ready(self) -> str:
-        """Which processes can't answer calls, for people. Empty if it is this one, and there are no others."""
+        """Which other processes can't answer calls, as text. Empty if there are none, or this one can't either."""
         unwell = self._unwell_siblings(Service.WEBHOOKS)
         return f"process {', '.join(unwell)}" if unwell and self.serves_here(Service.WEBHOOKS) else ""
 

@@ -1,8 +1,8 @@
-"""Answers to whoever is not known, or need not be: they take turns of the event loop, addresses in turn.
+"""Answers that need no known caller (pages, refusals, probes): they take turns of the loop, addresses in turn.
 
 A page, a refused call and a probe take as much of the loop as a call does, count for no customer and have no rate. So
-one is given in a turn of the loop, and of those of an address that has got others lately one in SPACING: whoever asks
-for thousands waits behind itself, and calls of others find the loop free. Behind a proxy all have one address, and
+one answer is given in a turn of the loop, and an address that had another answer lately gets only one turn in SPACING:
+a flood of one address delays only that address, not other calls. Behind a proxy all have one address, and
 take its turns together: 1/SPACING.seconds_max a second, and less while other addresses are crowds, too.
 """
 
@@ -28,7 +28,7 @@ class Strangers:
         self._waiting_count = 0
 
     async def wait(self, whose: Hashable) -> None:
-        """Returns when it is the turn of this address, or what else they share who wait behind each other."""
+        """Returns when it is the turn of `whose`: an address, or another key that those in one line share."""
         if self._waiting_count >= WAITING_MAX:
             return
         self._waiting_count += 1

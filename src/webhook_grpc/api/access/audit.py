@@ -1,4 +1,4 @@
-"""The audit: list its entries. Nobody can make, change or delete one by a call."""
+"""The audit: list its entries. No method makes, changes or deletes an entry at a caller's wish."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ class ActionMethods:
         return await lookup.get_delivery(self._database, name.customer_id, name.event_id, name.webhook_id)
 
     async def _must_be_retryable(self, delivery: Delivery) -> None:
-        """Raises FailedPrecondition unless the delivery has ended, has an event and a webhook that takes deliveries."""
+        """Raises FailedPrecondition if the delivery is pending or a test, or has no event or no usable webhook."""
         if not _has_ended(delivery):
             raise _wrong_status(delivery, "it is pending already; wait for its next attempt, or cancel it first")
         try:

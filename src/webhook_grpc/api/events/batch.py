@@ -48,7 +48,7 @@ class Refused:
 
 
 def customer_named(request: service_pb2.BatchPublishEventsRequest) -> int:
-    """Returns the customer that a batch is for: which it names, else which each of its events names; 0: none."""
+    """Returns the customer that the batch names, else the one that all its events name; 0 if there is none."""
     if request.customer_id or not request.requests:
         return request.customer_id
     first = request.requests[0].event.customer_id
@@ -71,7 +71,7 @@ class Batch:
     async def judge(
         self, event_types: EventTypes, database: Database, large: LargeWork, turn: Callable[[], Awaitable[None]]
     ) -> None:
-        """Refuses the events that their types refuse, but for those that were published before. `turn`: waits for one.
+        """Refuses events that their event types do not allow, unless published before. `turn` waits for a turn.
 
         What was acknowledged once stays so, even if its type was archived or has become stricter since. Raises
         Unavailable.

@@ -42,8 +42,8 @@ from .offloading import LARGE_BYTES, LargeWork
 
 BATCH_MAX: Final = 500
 RESULTS_AT_ONCE: Final = 25  # of a batch that are written before other calls get a turn
-# Of an error in the response of a batch. 500 of them fit into the 4 MiB that clients accept, and an event is refused in
-# the same words alone and in a batch: the bounds are those of a status of gRPC.
+# Bounds of one error in the response of a batch: those of a gRPC status, so that an event is refused with the same text
+# alone and in a batch. 500 such errors fit into the 4 MiB that clients accept.
 _RESULT_BOUNDS: Final = ErrorBounds(
     violations_bytes_max=3000, part_bytes_max=300, message_bytes_max=1000, escaped_bytes=3
 )

@@ -7,6 +7,7 @@ one piece in the queue; further ones wait behind it, so a flood of one customer 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -22,6 +23,7 @@ class LargeWork:
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
         self._of_customer = dict[Hashable, asyncio.Lock]()  # of those that have work here
+        self._pieces = Counter[Hashable]()  # of each of them; a lock that is handed on is free for a moment
 
     async def run(
         self,
@@ -32,13 +34,15 @@ class LargeWork:
     ) -> _Result:
         """Returns what the function returns, and raises what it raises. `key`: whose turn it takes."""
         own = self._of_customer.setdefault(key, asyncio.Lock())
+        self._pieces[key] += 1
         try:
             async with own, self._turn:
                 # A thread can't be cancelled: the turn is kept until it has ended.
                 return await _uninterrupted(asyncio.to_thread(function, *args, **kwargs))
         finally:
-            if not own.locked():
-                self._of_customer.pop(key, None)
+            self._pieces[key] -= 1
+            if not self._pieces[key]:
+                del self._pieces[key], self._of_customer[key]
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, _Result]) -> _Result:

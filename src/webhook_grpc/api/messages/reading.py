@@ -64,7 +64,7 @@ def read_url(url: str, policy: EgressPolicy, violations: list[Violation]) -> Non
 
 
 def read_id(value: int, field: str, violations: list[Violation]) -> int:
-    """Returns the id of a webhook or a replay."""
+    """Returns the id of a webhook, a replay or a token."""
     if not 0 < value <= INT64_MAX:
         violations.append(Violation(field, "must be positive"))
     return value
@@ -137,8 +137,8 @@ def read_event(
     """Returns an event to publish. Its fingerprint covers what the caller chose: a repeated call has the same one.
 
     Without a request id no call is repeated, and the fingerprint is 0. `traceparent` and `publisher` are those of the
-    call, and no part of the fingerprint: a repeated call may have others. Raises InvalidArgument if the data is all
-    that is wrong; see read_data_json.
+    call, and no part of the fingerprint: a repeated call may have others. Raises InvalidArgument for too many
+    attributes, and if nothing but the data is wrong; see read_data_json.
     """
     if not matching.is_event_type(message.event_type):
         violations.append(Violation("event.event_type", "must be an event type like `job.completed`"))

@@ -84,7 +84,7 @@ def event_type_message(event_type: EventType) -> event_type_pb2.EventType:
 
 
 def event_message(event: Event, *, with_publisher: bool) -> event_pb2.Event:
-    """Returns an event as callers see it; `with_publisher`: as those see it who may learn who made which call."""
+    """Returns an event as callers see it; `with_publisher`: for callers who may see who published it."""
     return event_pb2.Event(
         event_id=event_id_text(event.event_id),
         customer_id=event.customer_id,

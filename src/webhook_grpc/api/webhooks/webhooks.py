@@ -172,7 +172,7 @@ class WebhookMethods:
         if message.etag and message.etag != str(current.version):
             raise store.etag_mismatch(current)
         changed = self._changed_spec(current, message, fields)
-        # Only a URL that is given: the janitor, which looks twice, seals those that are there
+        # Only a URL that this call sets is sealed here: the janitor seals stored URLs
         spec = await self._sealed(changed, current.customer_id, webhook_id, with_url="url" in fields)
         await self._refuse_unusable_types(set(spec.events) - set(current.events))
         signing_key = await self._signing_keys.wanted_by(spec, customer_id) if "signature_type" in fields else None
@@ -269,10 +269,10 @@ def _fingerprints(
 ) -> Sequence[int]:
     """Returns digests of what the caller chose. Whether the customer was named or implied makes no difference.
 
-    The first is stored, and would confirm a guess of the secret, of a header or of the URL's query to whoever reads the
-    database; so these are in it only by a keyed digest. The others are those with older keys, and those that older
-    versions stored: with the query, also with the headers, or with all of them, in the clear. `is_query_clear`: it is
-    stored so, for an older version, which may get the repetition; then the first is the one that this version stores.
+    The first one is stored. The secret, the headers and the URL's query are in it only as a keyed digest, so that
+    no reader of the database can check a guess. The others are compared only: those with older keys, and those of
+    older versions, which had the query, the query and the headers, or all three in the clear. `is_query_clear`: the
+    query is stored in the clear for an older version, which may get the repeated call; then the first one has it too.
     """
     chosen = webhook_pb2.Webhook()
     chosen.CopyFrom(message)

@@ -1,6 +1,6 @@
-"""Seals what is in the clear of webhooks: values of own headers and queries of URLs.
+"""Seals values of own headers and queries of URLs that are stored in the clear.
 
-Versions before migration 0012 wrote such headers, those before 0018 such queries.
+Versions before migration 0012 wrote headers in the clear; versions before 0018 wrote queries in the clear.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from webhook_grpc.store.schema.versions import WITH_SEALED_HEADERS, count_older,
 
 log = structlog.get_logger(__name__)
 
-_LOOKS_ALONE_MIN: Final = 2  # one could fall into the moment in which a process of an older version is restarted
+_LOOKS_ALONE_MIN: Final = 2  # during one look a process of an older version may just be restarting
 
 
 class ClearSealing:
-    """Seals in batches, when two looks in a row have found that nobody needs it so."""
+    """Seals in batches, when two looks in a row have found no process that needs the clear text."""
 
     def __init__(self, database: Database, sealer: Sealer) -> None:
         self._parts: Sequence[_Part] = (_Headers(database, sealer), _Queries(database, sealer))

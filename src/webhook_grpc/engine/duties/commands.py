@@ -1,7 +1,7 @@
 """Carries out what callers want done with deliveries in our shards: restart, cancel, test.
 
-A command is a row. It is found at a hint at once, by polling at the latest, and deleted in the statement of the settler
-that has its effect, so that whatever ends in between, the command is carried out by whoever owns the shard then.
+A command is a row. It is found at a hint at once, by polling at the latest, and deleted in the
+settler's statement that carries it out. So a command is never lost when a process ends: the next owner finds its row.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Commands:
         self._lanes = lanes
         self._tests = tests
         self._unsettled = unsettled
-        # Until each is answered, whoever has its shard meanwhile: if it is this process again, it makes no test twice.
+        # Kept until the database has answered, even if the shard is lost: if it comes back, no test is made twice.
         self._taken: set[CommandKey] = set()
         self._stale_rows = StaleRows()
         self._testing: set[asyncio.Task[None]] = set()
@@ -105,7 +105,7 @@ class Commands:
         self.wake()
 
     def dropped(self, batch: Sequence[Command]) -> None:
-        """Takes in that these commands can't be carried out here: their shards are another process's."""
+        """Takes in that these commands are not carried out: their shards are lost, or the database has refused them."""
         for command in batch:
             self._release(*command.key)
 

@@ -132,7 +132,7 @@ class Janitor:
     # --- the steps -------------------------------------------------------------------------------------------------
 
     async def look_at_clock(self) -> bool:
-        """Advances the time up to which the clock is believed by what deletes by age."""
+        """Advances the time up to which the database's clock is believed. Steps that delete by age use that time."""
         now = time.monotonic()
         is_first_look = self._looked_at_clock_at is None
         ran_seconds = 0.0 if self._looked_at_clock_at is None else now - self._looked_at_clock_at

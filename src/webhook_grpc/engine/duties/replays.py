@@ -3,8 +3,8 @@
 Everything that is known of a replay is in the database, so another process carries it on after a restart. The owner of
 the shard of its id runs it; that two run it for a moment does no harm (`store/replays/progress.py`). Each webhook of a
 replay has its own turns: the next deliveries to it are chosen only when half of those that may wait have been sent. So
-a replay is as fast as the receiver takes what waits, which has less right than live traffic (`engine/queue/lanes.py`),
-and a receiver that takes nothing holds up only its own deliveries.
+a replay is as fast as its receivers; a receiver that takes nothing holds up only its own deliveries. Live deliveries
+come before those of a replay (`engine/queue/lane.py`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from webhook_grpc.store.replays.selection import Choice
 
 log = structlog.get_logger(__name__)
 
-_EVENTS_PER_LOOK: Final = 16_000  # of one replay, once for each webhook, before it is the others' turn
+_EVENTS_PER_LOOK: Final = 16_000  # of one replay, counted once for each webhook; then it is the next replay's turn
 _GROWTH: Final = 4  # of a batch of events after one that had less than wanted
 _REST_SECONDS_MAX: Final = 5.0
 

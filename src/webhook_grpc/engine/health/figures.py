@@ -1,6 +1,6 @@
 """Reads figures for /metrics that take a look at the tables or at every webhook.
 
-They are read every so often, and never when somebody reads /metrics: so nobody can slow a delivery by that.
+They are read at a fixed interval, not when /metrics is read: so readers of /metrics cannot slow deliveries down.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Figures:
         self._census = _Census()
 
     def _is_forgotten(self, row: OldestDue, now: float) -> bool:
-        """Returns whether a due row is not ready to be sent although only this process keeps it from that."""
+        """Returns whether a due row is not in memory although nothing but this process holds it back."""
         lane = self._lanes.get(row.webhook_id)
         if lane is not None and lane.receiver is not None:
             return row.event_id not in lane.held and not self._lanes.is_held_back(lane, now)

@@ -71,7 +71,7 @@ class Monitor:
 
 
 def _words(work: Work) -> str:
-    cause = work.cause_now  # not that of an earlier outage: a process that was stopped has no renewal that failed
+    cause = work.cause_now  # None after a pause of this process (SIGSTOP): then no renewal has failed, it is only late
     text = "not renewed in time" if cause is None else f"{cause.sqlstate or ''} {cause.text}".strip()
     return f"{work.name}: {text}"
 

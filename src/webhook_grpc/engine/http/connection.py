@@ -84,7 +84,7 @@ class Connection(asyncio.Protocol):
             raise NotSendable("the host name fits no certificate") from error
 
     async def read_head(self, request: bytes, bytes_max: int) -> bytes:
-        """Sends what is no request to the receiver, and returns the head that answers it. Raises OSError."""
+        """Sends a request to the proxy, not to the receiver; returns the head of the proxy's answer. Raises OSError."""
         assert self._transport is not None
         self._transport.write(request)
         while not (end := self._early.find(b"\r\n\r\n") + 4) > 3:
@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
             self._finish()
 
     def _answer_begins(self) -> None:
-        """The body has a deadline of its own."""
+        """Starts the deadline of the body, which is not the deadline of the head."""
         self.answered_at = time.monotonic()
         if not self._reader.is_ended:
             assert self._timer is not None
@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
         self._end_answer(TimeoutError())
 
     def _end_answer(self, error: BaseException | None = None) -> None:
-        """Nothing more will be read. What was read counts, if it holds a status."""
+        """Ends the wait for the answer. What was read counts as the answer if it holds a status."""
         if self._answered is None or self._answered.done():
             return
         if self._reader.status is None:

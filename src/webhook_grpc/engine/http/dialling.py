@@ -1,7 +1,7 @@
 """Dialling: the addresses of a name are judged, dialled by their numbers, and the peer is looked at again.
 
-What carries the weight is that a loop is given addresses only, never names: it sees what was judged, whatever a URL or
-a name server says.
+The event loop is given only addresses that were judged, never names. So it cannot dial another address, whatever a URL
+or a name server says.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class DirectDialler:
             await connection.start_tls(self._context, host)
         except BaseException:
             connection.abort()
-            self._pool.ended(connection)  # TLS that fails does not always say so to what is above it
+            self._pool.ended(connection)  # asyncio does not always call connection_lost when TLS fails
             raise
 
     async def _addresses_of(self, host: str) -> Sequence[str]:

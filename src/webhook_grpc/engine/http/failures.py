@@ -40,7 +40,7 @@ _CLIENT_CERTIFICATE_WANTED: Final = "CERTIFICATE_REQUIRED"
 
 
 def classify(error: Exception) -> tuple[Outcome, FailureReason]:
-    """Every way in which a request can fail, as an outcome that may be shown to the customer.
+    """Returns the outcome and the reason of a failed request, as the customer may see them.
 
     Raises SenderFault if the failure is ours, and the error itself if it is not in the table: a bug.
     """
@@ -57,7 +57,7 @@ def classify(error: Exception) -> tuple[Outcome, FailureReason]:
 
 
 def _tls_reason(error: ssl.SSLError) -> FailureReason | None:
-    """What exactly was wrong with a certificate, ours or the receiver's, if that is known."""
+    """Returns what was wrong with a certificate, ours or the receiver's; None if that is not known."""
     if (reason := _CERTIFICATES.get(getattr(error, "verify_code", 0))) is not None:
         return reason
     is_wanted = _CLIENT_CERTIFICATE_WANTED in (getattr(error, "reason", None) or "")

@@ -15,7 +15,7 @@ class SenderFault(Exception):
 
 
 class LeaseUnsure(SenderFault):
-    """The lease of this process may have run out before the first byte: nothing was sent, another owner may send it."""
+    """The lease may have run out, so the request was not begun on this connection. Another owner may send it."""
 
 
 class NotSendable(ValueError):

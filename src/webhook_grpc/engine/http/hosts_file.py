@@ -26,12 +26,12 @@ class HostsFile:
         self._is_unreadable = False
 
     def addresses_of(self, name: str) -> Sequence[str]:
-        """The addresses of a name, in the file's order; empty if it is not there. Case and a dot at the end are one."""
+        """Returns the addresses of a name, in the file's order, or none. Ignores case and a dot at the end."""
         self._look()
         return self._addresses.get(name.rstrip(".").lower(), ())
 
     def _look(self) -> None:
-        """A stat for each look-up of a name: on a local file it costs microseconds."""
+        """Reads the file again if it has changed. The stat for each look-up costs microseconds on a local file."""
         try:
             found = self._path.stat()
             version = (found.st_mtime_ns, found.st_size, found.st_ino)

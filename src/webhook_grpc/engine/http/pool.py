@@ -125,7 +125,7 @@ class Pool:
             self._sweeper = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._sweep)
 
     def _usable_seconds(self, said_seconds: float | None) -> float:
-        """Until a second before the receiver closes the connection; of what it keeps for less than two, half."""
+        """Returns the time that the receiver keeps the connection, less a second, or half if it is under two."""
         if said_seconds is None:
             return self.limits.idle_seconds_max
         return min(self.limits.idle_seconds_max, max(said_seconds - _MARGIN_SECONDS, said_seconds / 2))

@@ -92,6 +92,6 @@ def _abort_made(task: asyncio.Task[Dialled]) -> None:
 
 
 def _worst(errors: Sequence[OSError]) -> OSError:
-    """A fault of ours says nothing of the receiver; an address that is blocked says less than one that refuses."""
+    """Returns a fault of this process if there is one, else any error before BlockedDestination, which says least."""
     by_weight = sorted(errors, key=lambda error: (error.errno not in OWN_FAULTS, isinstance(error, BlockedDestination)))
     return by_weight[0]

@@ -32,7 +32,7 @@ _TRIES: Final = 2
 _CUT_OFF_MAX: Final = 1000
 _VERDICT_SECONDS: Final = 2.0  # for so long one answer about the resolver serves all
 _OUR_FAULTS: Final = frozenset[int]((errno.ARES_EFILE, errno.ARES_ENOMEM))
-# A refused connection too: an answer too large for UDP is asked for again over TCP, which the resolver may not offer.
+# ECONNREFUSED too: after an answer too large for UDP, c-ares tries TCP, which the resolver may not offer.
 _IN_DOUBT: Final = frozenset[int]((errno.ARES_ETIMEOUT, errno.ARES_ESERVFAIL, errno.ARES_ECONNREFUSED))
 
 
@@ -75,7 +75,7 @@ class GuardedResolver:
         return [text for version in (4, 6) for text in self._two_of(version, allowed)]
 
     def _two_of(self, version: int, texts: Sequence[str]) -> Sequence[str]:
-        """The first, which the name server prefers, and any other: so no dead pair is chosen for ever."""
+        """Returns the first address, which the name server prefers, and any other one: so no dead pair stays chosen."""
         different = list(dict.fromkeys(text for text in texts if ip_address(text).version == version))
         return different if len(different) < 2 else [different[0], self._random.choice(different[1:])]
 
@@ -110,7 +110,7 @@ class GuardedResolver:
             del self._cut_off[next(iter(self._cut_off))]
 
     async def knows_nobody(self) -> bool:
-        """Whether the resolver can't even name the root's servers, in a second. Asked once for all who are in doubt."""
+        """Returns whether the resolver finds no root name servers within a second. An answer serves for 2 s."""
         async with self._lock:
             if time.monotonic() - self._judged_at < _VERDICT_SECONDS:
                 return self._is_down

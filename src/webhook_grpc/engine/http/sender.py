@@ -53,7 +53,7 @@ class Request:
     timeout_seconds: float
     start_time: datetime | None = None  # at which it was signed; None: now
     webhook_id: int = 0  # whose kept connections it may use
-    unshown: Sequence[bytes] = field(default=(), repr=False)  # what the result has none of, though the answer may
+    unshown: Sequence[bytes] = field(default=(), repr=False)  # removed from the result if the answer repeats it
     may_begin: Callable[[], bool] = at_any_time  # looked at just before the first byte: to connect takes seconds
 
 
@@ -114,7 +114,7 @@ class Sender:
         await self._opened_resolver.close()
 
     async def send(self, request: Request) -> AttemptResult:
-        """Makes one attempt. Returns within the timeout and a second. Raises SenderFault; then nothing was sent."""
+        """Makes one attempt. Returns within the timeout and a second. Raises SenderFault: no attempt counts."""
         start_time, started_at = request.start_time or self._clock.now(), time.monotonic()
         try:
             answer, answered_at = await self._answer(request, started_at + request.timeout_seconds)
@@ -199,7 +199,7 @@ class Sender:
             raise
 
     async def _is_resolver_to_blame(self, url: str, since: float) -> bool:
-        """Whether a deadline passed during a look-up that no name would have been answered to."""
+        """Returns whether a look-up of the host was cut off since then, and the resolver answers for no name at all."""
         resolver = self._opened_resolver
         if not isinstance(resolver, GuardedResolver):
             return False

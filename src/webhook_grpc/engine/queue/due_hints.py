@@ -1,4 +1,4 @@
-"""Where something became due: whoever knows of it adds the shard here, and the fetcher looks there at once."""
+"""The shards in which something became due. Any part adds a shard; the fetcher looks at the shard at once."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ _LIVE_PER_REPLAY: Final = 3
 
 @dataclass(slots=True)
 class Isolation:
-    """The right to begin to send a suspect, which one delivery of this process has at a time, until it is settled.
+    """The right to send a suspect. One delivery of the process has it, until it is settled or runs for a second.
 
     So the suspect that a dead process began last is the one that it died of, and no other is blamed.
     """

@@ -491,7 +491,7 @@ class Lanes:
             self._make_ready(lane, now)
             free -= lane.is_ready and lane.host == name
         if self._hosts.is_owed(name):
-            self._owed.add(name)  # the slot may turn out not to be used by whom it was given to
+            self._owed.add(name)  # the lane that got the slot may not use it
 
     def _wake_suspects(self, now: float) -> None:
         """Lets a lane with suspects take part in the turns, unless a suspect is being sent."""

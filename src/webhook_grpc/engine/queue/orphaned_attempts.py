@@ -1,7 +1,7 @@
 """Attempts that go on although their shard was lost: a process that takes the shard again does not make them twice.
 
-The row of such a delivery is as it was until the attempt is settled, so it is found again at once. If it was another
-process that had the shard meanwhile, and made the attempt too, the row has the next number, and is not the same.
+The row of such a delivery is as it was until the attempt is settled, so it is found again at once. If another
+process had the shard meanwhile and made the attempt too, the row has the next attempt number, so it is another attempt.
 
 Their requests count against the limit of their webhook while they are in flight: its receiver has all of them.
 """

@@ -60,7 +60,7 @@ class KeyWatch:
         return max(missing.values(), default=0.0)
 
     def forget(self, webhook_id: int) -> None:
-        """Another process works for the webhook now."""
+        """Forgets a webhook that another process works for now."""
         self._ended_for(webhook_id, ())
 
     def _missing(self, webhook: Webhook) -> dict[int, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -133,16 +134,22 @@ class Paces:
         """Saves until it is cancelled."""
         swept_at = time.monotonic()
         while True:
-            await asyncio.sleep(SAVE_SECONDS)  # all that changed meanwhile is saved by one statement
+            await asyncio.sleep(SAVE_SECONDS)  # one statement saves what changed meanwhile, SAVE_MAX webhooks at most
             await self.save()
             if time.monotonic() - swept_at >= SWEEP_SECONDS:
                 swept_at = time.monotonic()
                 await self.sweep()
 
-    async def save(self) -> None:
-        """Saves what has changed. What can't be saved now is saved later."""
+    async def save_all(self) -> None:
+        """Saves all that has changed until now: the shards are about to be another process's."""
+        for _ in range(math.ceil(len(self._dirty) / SAVE_MAX)):
+            if not await self.save():
+                break
+
+    async def save(self) -> bool:
+        """Saves what has changed of SAVE_MAX webhooks. Returns False if that can't be done now; it is done later."""
         if not self._dirty:
-            return
+            return True
         batch = [known for known in list(self._dirty)[:SAVE_MAX] if known in self._paces]
         now = time.monotonic()
         health = {known: self._paces[known].save(now) for known in batch}
@@ -157,9 +164,10 @@ class Paces:
             self._dirty.update(dict.fromkeys(batch))
             if not isinstance(error, Unavailable):
                 raise
-        else:
-            self._has_row.update(failing.keys() & self._paces.keys())
-            self._has_row.difference_update(recovered)
+            return False
+        self._has_row.update(failing.keys() & self._paces.keys())
+        self._has_row.difference_update(recovered)
+        return True
 
     async def sweep(self) -> None:
         """Deletes rows that say nothing any more: their holds and slow-downs are over.

@@ -125,7 +125,7 @@ class Receivers:
 
     async def save(self) -> None:
         """Saves what paces have learnt, for the next owner of their shards."""
-        await self._paces.save()
+        await self._paces.save_all()
 
     async def save_and_sweep(self) -> None:
         """Saves what paces have learnt, a little behind, until it is cancelled."""

@@ -110,7 +110,7 @@ class WebhookCache:
             listener.webhook_changed(webhook)
 
     def _take_in(self, webhooks: Iterable[Webhook], *, new: bool = False) -> list[Webhook]:
-        """Returns those that are other than they were known."""
+        """Keeps these webhooks; returns those that are newer than the known version, or new."""
         changed: list[Webhook] = []
         for webhook in webhooks:
             known = self._webhooks.get(webhook.webhook_id)

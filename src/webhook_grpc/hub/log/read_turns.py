@@ -1,7 +1,7 @@
 """Which read for watchers is next: a few run at a time, and customers take turns.
 
-Watchers are no calls, so they have no place that bounds how many of their statements wait for the pool. Whoever has
-hundreds that begin at the same time, or begins and leaves again and again, waits behind itself.
+The bounds on calls do not hold for watchers, so without turns any number of their statements could wait for the pool.
+A customer with hundreds of watchers that begin at once, or begin and leave again and again, delays only its own.
 """
 
 from __future__ import annotations

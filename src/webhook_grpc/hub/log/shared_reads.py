@@ -1,8 +1,8 @@
-"""Reads whose answer is the same for all who ask for the same at the same time: made once for all of them.
+"""Reads that many watchers need at the same time: equal reads are made once, for all of them.
 
-Watchers come in crowds: after a restart of the service, or of a network, a thousand ask where the log ends. Nobody gets
-what was read before it asked: whoever asks while a read is under way waits for the next one, together with all others
-who come meanwhile. So of equal reads one runs and one waits at most; of all of them a few run, customers in turn. A
+Watchers come in crowds: after a restart of the service, or of a network, a thousand ask where the log ends. No
+watcher gets what was read before it came: one that comes while a read runs waits for the next read, together with all
+that come meanwhile. So of equal reads one runs and one waits at most; of all reads a few run, customers in turn. A
 read that nobody waits for any more is not begun.
 """
 
@@ -38,9 +38,9 @@ class SharedReads:
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def read(self, whose: Hashable, key: Hashable, make: Callable[[], Awaitable[Value]]) -> Value:
-        """Returns what `make` of one of those with an equal key returned, begun after this call. Raises what it raised.
+        """Returns, or raises, what `make` gives in a read that begins after this call. Equal keys share a read.
 
-        `make` must depend on nothing but the key and the database. Whoever leaves takes it from nobody else.
+        `make` must depend on nothing but the key and the database. Callers that leave end no other's read.
         `whose`: who shares the turns of this read.
         """
         read = self._waiting.get(key) or self._new(key, make)

@@ -29,8 +29,8 @@ from webhook_grpc.store.log import feed
 from .batches import Batch
 
 _NO_END: Position = (INT64_MAX,) * SHARD_COUNT
-# After a step of the clock was noticed, rows of the time before it are still read and written, for as long as a
-# statement may take. The tail does not go by the times of rows so long.
+# For this long after a clock step, statements that began before the step may still read or write rows with old times.
+# So the tail does not use the times of rows meanwhile.
 _STEP_SECONDS = 60.0
 _OFFERS_AT_ONCE = 100  # watchers that get changes in one turn of the event loop
 _LOOK_SECONDS = 1.0  # between two looks whether the log still has its name
@@ -118,7 +118,7 @@ class Subscription:
         self._arrived.set()
 
     async def take(self, timeout_seconds: float) -> list[Batch]:
-        """Returns what has arrived, after waiting at most so long; nothing after that, or when overrun or closed.
+        """Returns what has arrived, after waiting at most so long; nothing after that. See also `overrun`, `closed`.
 
         What the watcher does not want may come as a batch without changes.
         """

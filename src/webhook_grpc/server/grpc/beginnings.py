@@ -1,8 +1,8 @@
 """Which of the calls that have come begins next: connections take turns, and a few calls begin in a turn of the loop.
 
 A connection's first call in a turn begins at once. Of those that come together the others wait, in a line for each
-connection: whoever opens a thousand streams waits behind itself, and one that is reset while it waits costs nothing.
-When too many wait, the newest of the longest line is refused: that is a flood's.
+connection: a client that opens a thousand streams delays only itself. A call that is reset in the line costs nothing.
+When too many wait, the newest call of the longest line is refused: that line is the flood.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ class Listener:
         self._looking = asyncio.create_task(self._look_at_all(), name="gRPC connections")
 
     async def stop(self, grace_seconds: float) -> None:
-        """Accepts no more. Streams have so many seconds to end; whoever cares ends them then, and calls `close`."""
+        """Accepts no more; waits until all streams have ended or the grace is over. The caller calls `close` then."""
         await self._accepting.stop()
         self._close_sockets()
         await self._drain(min(grace_seconds, HEARD_SECONDS_MAX))

@@ -32,7 +32,7 @@ from .call import Call, Handler
 
 REQUEST_BYTES_MAX: Final = 4096
 REQUESTS_MAX: Final = 10_000
-STREAMS_MAX: Final = 20  # each may have a message in memory that has not come whole: up to 5 MiB
+STREAMS_MAX: Final = 20  # each may have up to a stream window of bytes in memory; requests are smaller
 STREAMS_OF_ONE_MAX: Final = 5  # tools open one at a time
 IDLE_SECONDS_MAX: Final = 60.0
 STREAM_SECONDS_MAX: Final = 600.0  # no tool needs so long, and streams take no token

@@ -79,7 +79,7 @@ class Server:
         await self._listener.start()
 
     async def set_serving(self, name: str, serving: bool) -> None:
-        """Sets what health checks of a service return. The service without a name is SERVING as long as the process."""
+        """Sets what health checks of a service return. The service without a name is SERVING until `leave`."""
         self._health.set(name, serving)
 
     def leave(self) -> None:

@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_look", "_lost", "is_watched")
     _look: asyncio.TimerHandle | None
-    is_watched: bool  # by who writes: a watcher that does not read is ended there
+    is_watched: bool  # whether the stream that writes bounds the time itself: then nothing is looked at here
 
     def __init__(
         self,

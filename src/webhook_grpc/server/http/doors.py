@@ -25,9 +25,7 @@ from .live import StreamExchange
 from .origins import Origins
 from .routes import Route, routes_of
 
-PROBES: Final = (
-    "probes"  # which wait for no page: who looks whether the process lives must not take a flood for its end
-)
+PROBES: Final = "probes"  # a line of their own: a flood of pages must not make a probe fail
 BUFFERED_BYTES_MAX: Final = 64 * 1024  # asyncio's: what a connection may hold before writing to it waits
 
 

@@ -177,7 +177,7 @@ class Exchange:
         return value
 
     def _complete_mask(self, message: Message, names: Sequence[str]) -> None:
-        """Without a mask, PATCH changes the members that the body has."""
+        """Sets the mask of a PATCH without one: the call changes the members that the body has."""
         if self._route.verb == "PATCH" and not _get(message, "update_mask").paths:
             _get(message, "update_mask").paths.extend(names)
 

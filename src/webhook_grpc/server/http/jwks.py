@@ -18,7 +18,7 @@ from .problem import Problem
 
 PATH: Final = "/api/customers/{customer_id}/jwks.json"
 MAX_AGE_SECONDS: Final = 300  # for which receivers may keep the keys
-WAITING_MAX: Final = 2000  # who asks: as many as there are connections, unless somebody sets more
+WAITING_MAX: Final = 2000  # requests that wait: as many as the default bound of connections
 
 _KEPT_SECONDS: Final = 10.0  # here, so that many receivers of one customer cost one read
 _KEPT_MAX: Final = 10_000  # customers

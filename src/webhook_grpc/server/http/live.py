@@ -72,7 +72,7 @@ class StreamExchange(Exchange):
                 if error is not None:
                     await self._stream.write(self._last(Problem.of(error).document(self.request_id)))
                 await self._stream.write_eof()
-        except TimeoutError:  # the caller has stopped to read
+        except TimeoutError:  # the caller has stopped reading
             if self._request.transport is not None:
                 self._request.transport.abort()
         cast("Connection", self._request.protocol).is_watched = False  # what follows is answered as on any other

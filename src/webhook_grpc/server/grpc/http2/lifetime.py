@@ -17,7 +17,7 @@ from webhook_grpc.domain.record import record
 SETTINGS_SECONDS_MAX: Final = 10.0  # from the connection to its settings
 SILENT_SECONDS_MAX: Final = 30.0  # then the client is asked whether it is still there
 PING_SECONDS_MAX: Final = 10.0  # for the client to send anything after that
-CLOGGED_SECONDS_MAX: Final = 30.0  # that a client may take nothing at all
+CLOGGED_SECONDS_MAX: Final = 30.0  # that a client may take to empty a full send buffer, down to its low mark
 UNTAKEN_SECONDS_MAX: Final = 10.0  # that an answer may wait without TAKEN_BYTES_MIN of it being taken
 AGE_SECONDS_MAX: Final = 30 * 60.0
 AGE_GRACE_SECONDS: Final = 60.0  # for the streams of a connection that is drained
@@ -94,7 +94,7 @@ class Lifetime:
         self._whole_at = self.heard_at
 
     def clog(self, now: float) -> None:
-        """Notes that the client takes nothing at the moment."""
+        """Notes that the send buffer is full: the client takes less than is sent."""
         self._clogged_at = now
 
     def unclog(self) -> None:

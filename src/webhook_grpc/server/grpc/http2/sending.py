@@ -32,7 +32,7 @@ class Sending:
         self.window = WINDOW_BYTES
         """How many bytes of data may be sent in all streams."""
         self.is_clogged = False
-        """Whether the client takes nothing at the moment."""
+        """Whether the send buffer is full: the client takes less than is sent."""
         self.sent_at = 0.0
         """When TAKEN_BYTES_MIN were sent last, by the clock of the loop."""
         self._sent_bytes = 0  # since then

@@ -34,7 +34,7 @@ class Way(Protocol):
 
     @property
     def is_clogged(self) -> bool:
-        """Returns whether the client takes nothing at the moment."""
+        """Returns whether the send buffer is full: the client takes less than is sent."""
         ...
 
     def write(self, data: bytes) -> None:

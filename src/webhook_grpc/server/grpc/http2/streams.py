@@ -30,8 +30,8 @@ from .sending import Sending
 from .stream import Stream
 
 RECEIVE_WINDOW_BYTES: Final = 1024 * 1024  # that a client may have on its way, in all streams
-STREAMS_OF_A_CHANGE: Final = 50  # whose windows a frame of settings may change; of more it counts as several
-QUICK_SECONDS: Final = 0.1  # a stream that lived longer costs no more than others do, though it is reset
+STREAMS_OF_A_CHANGE: Final = 50  # whose windows a SETTINGS frame changes; with more streams it counts as several frames
+QUICK_SECONDS: Final = 0.1  # a stream that is reset after this time counts as an empty frame, not as a reset
 ENDED_EARLY_MAX: Final = 200  # streams of one connection whose late fields are expected: those that ended last
 
 

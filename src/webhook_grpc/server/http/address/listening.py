@@ -1,7 +1,7 @@
 """An address that HTTP is served on: taken at the start, served from the first connection on.
 
-What serves it is a sixth of what a start would import, and some processes are never called over HTTP. So connections
-wait at the socket, where the system keeps them, until that is loaded.
+The modules of the door would be a sixth of what a start imports, and some processes are never called over HTTP. So
+connections wait at the socket, where the system keeps them, until the door is loaded.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Listener:
         self._serving = asyncio.create_task(self._serve(self._socket), name="HTTP door")
 
     async def failed(self) -> None:
-        """Waits until the door ends, which should never happen. Raises why."""
+        """Waits for ever, unless the door can't be opened: then raises why. A door that is open is not watched."""
         assert self._serving is not None, "it was started before"
         await asyncio.shield(self._serving)
         await asyncio.get_running_loop().create_future()

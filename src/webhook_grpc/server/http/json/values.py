@@ -141,7 +141,7 @@ def writer_of(field: FieldDescriptor) -> Callable[[Any], Any]:
 
 
 def read_value(field: FieldDescriptor, value: object) -> Any:
-    """Returns what a field takes for one JSON value: for a message of _MESSAGE_READERS that. Raises BadValue."""
+    """Returns a field's value for one JSON value: a message for types in _MESSAGE_READERS. Raises BadValue."""
     if field.message_type is not None:
         return _MESSAGE_READERS[field.message_type.full_name](value)
     if field.enum_type is not None:
@@ -158,7 +158,7 @@ def read_value(field: FieldDescriptor, value: object) -> Any:
 
 
 def read_text(field: FieldDescriptor, text: str) -> Any:
-    """Returns the same for the text of a query parameter or of a part of the path. Raises BadValue."""
+    """Returns the value of a field for the text of a query parameter or a part of the path. Raises BadValue."""
     if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         if text not in {"true", "false"}:
             raise BadValue("must be true or false")

@@ -1,7 +1,7 @@
 """Messages as JSON.
 
-Every field is there, but text, times and messages that are not set: a number that is 0 and a list that is empty say
-something, an empty text says nothing. An event's `data_json` is shown as `data`: the very bytes that were published.
+Every field is there, except text, enums, times and messages that are not set: 0 and an empty list are values, an empty
+text is none. An event's `data_json` is shown as `data`: the very bytes that were published.
 """
 
 from __future__ import annotations
