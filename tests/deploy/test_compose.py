@@ -20,7 +20,7 @@ from scripts import dist
 from tests.support.distribution import bin_path
 from tests.support.service import SECRET_KEY
 from webhook_grpc import app
-from webhook_grpc.cli import main
+from webhook_grpc.cli import HELP_NAMES, main
 from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.engine import engine
 from webhook_grpc.settings import Settings, load_settings, unknown_variables
@@ -74,7 +74,8 @@ def take(line: list[str]) -> None:
     words = list(line)
     while isinstance(place, click.Group):
         place = place.commands[words.pop(0)]
-    place.make_context("line", words)
+    # A command remembers from its first context how it is asked for help.
+    place.make_context("line", words, parent=click.Context(main, help_option_names=HELP_NAMES["help_option_names"]))
 
 
 def test_it_has_the_database_the_migration_and_the_service_in_that_order() -> None:
