@@ -20,7 +20,8 @@ from scripts import dist
 from tests.support.distribution import bin_path
 from tests.support.service import SECRET_KEY
 from webhook_grpc import app
-from webhook_grpc.cli import HELP_NAMES, main
+from webhook_grpc.cli import main
+from webhook_grpc.commands.examples import HELP_NAMES
 from webhook_grpc.domain.tokens import token_hash
 from webhook_grpc.engine import engine
 from webhook_grpc.settings import Settings, load_settings, unknown_variables
