@@ -405,8 +405,8 @@ class Settings(DatabaseSettings):
     calls_waiting_seconds_max: Annotated[float, Field(ge=0.1, le=300)] = 5.0
     """How long a call waits for its turn before it is refused with RATE_LIMITED."""
     streams_max: Annotated[int, Field(ge=1)] = 1000
-    """WatchDeliveries in progress; more are refused with TOO_MANY_STREAMS. A customer that has none gets one: the
-    newest of whoever has most ends with TOO_MANY_STREAMS, and may resume with its cursor."""
+    """WatchDeliveries in progress; more are refused with TOO_MANY_STREAMS. A customer that has none gets one by a
+    token of its own: the newest of whoever has most ends with TOO_MANY_STREAMS, and may resume with its cursor."""
     calls_per_token_max: Annotated[int, Field(ge=1)] = 2400
     """Calls in progress of one token, through one process; more are refused with RATE_LIMITED. Fewer while others have
     many, so that the next one finds some: what one has stays in the proportion to what is free that it has alone."""

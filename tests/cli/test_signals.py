@@ -11,9 +11,9 @@ import sys
 import threading
 import time
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from pathlib import Path
 
-import click
 import pytest
 from webhook.v1 import service_pb2
 
@@ -23,7 +23,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import CUSTOMER, Service
 from webhook_grpc_cli.listening.temporary import LABEL
 from webhook_grpc_cli.session import answered
-from webhook_grpc_cli.signals import heard, interrupts_once
+from webhook_grpc_cli.signals import Interruption, heard, interrupts_once
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -110,7 +110,21 @@ async def test_ctrl_c_at_a_question_of_listen_ends_it(service: Service, home: Pa
     assert [webhook.name for webhook in listed.webhooks] == ["left"]
 
 
-async def test_ctrl_c_that_comes_just_before_a_question_waits_is_not_lost() -> None:
+def asked(ask: Callable[[], bytes]) -> bytes:
+    with heard(interrupts_once(), signal.SIGINT):
+        return answered(ask)
+
+
+def waited(wait: Callable[[], bytes]) -> bytes:
+    interruption = Interruption()
+    with interruption.heard(), interruption.breaks_off():
+        return wait()
+
+
+@pytest.mark.parametrize("in_command", [asked, waited])
+async def test_a_signal_that_comes_just_before_a_command_waits_is_not_lost(
+    in_command: Callable[[Callable[[], bytes]], bytes],
+) -> None:
     """Another thread takes the signal: as when it comes just before the read, it is noted and the read goes on."""
     own, its = os.pipe()
     has_ended, is_late, main = threading.Event(), threading.Event(), threading.get_native_id()
@@ -123,24 +137,17 @@ async def test_ctrl_c_that_comes_just_before_a_question_waits_is_not_lost() -> N
             is_late.set()
             os.write(its, b"no")
 
-    def ask() -> bytes:
-        try:
-            return os.read(own, 10)
-        except KeyboardInterrupt:
-            raise click.Abort from None
-
     thread = threading.Thread(target=press)
-    with heard(interrupts_once(), signal.SIGINT):
-        thread.start()
-        try:
-            with pytest.raises(click.Abort):
-                answered(ask)
-            assert not is_late.is_set()
-        finally:
-            has_ended.set()
-            thread.join()
-            os.close(own)
-            os.close(its)
+    thread.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            in_command(lambda: os.read(own, 10))
+        assert not is_late.is_set()
+    finally:
+        has_ended.set()
+        thread.join()
+        os.close(own)
+        os.close(its)
 
 
 @pytest.mark.slow(6)

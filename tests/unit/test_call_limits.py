@@ -129,8 +129,15 @@ def test_a_customer_that_has_no_stream_gets_one_until_each_has_one() -> None:
     for mine in streams.values():
         for stream in mine:
             stream.close()
-    left = (bounded.in_progress, bounded.ending, *bounded.of_tokens, *bounded.of_customers, *bounded.may_end)
-    assert left == (0, 0), "all of it was given back"
+    left = (
+        bounded.in_progress,
+        bounded.known,
+        bounded.ending,
+        *bounded.of_tokens,
+        *bounded.of_customers,
+        *bounded.may_end,
+    )
+    assert left == (0, 0, 0), "all of it was given back"
 
 
 def test_whoever_is_not_known_ends_nobody() -> None:
@@ -147,6 +154,26 @@ def test_whoever_is_not_known_ends_nobody() -> None:
                 unknown.take_of_caller(ANONYMOUS)
             with pytest.raises(Overloaded, match="serving 2 streams already"):
                 unknown.take_of_caller(ONE)
+
+
+def test_no_stream_is_ended_for_a_caller_of_several_customers_or_because_of_callers_that_are_not_known() -> None:
+    """Theirs might still be refused when it is known for which customer they call."""
+    ended = list[str]()
+    bounded = Shares(ShareLimits(process_max=4, token_max=4, customer_max=4), "TOO_MANY_STREAMS", "streams", 3)
+    with ExitStack() as held:
+        for _ in range(3):
+            place = held.enter_context(bounded.place())
+            place.take_of_caller(ONE)
+            place.let_end(lambda: ended.append("of one"))
+        for _ in range(2):
+            held.enter_context(bounded.place())  # nobody knows yet whose they are
+        with bounded.place() as newcomer:
+            newcomer.take_of_caller(Caller("token of 9", frozenset((9,)), frozenset()))  # a place is free
+            for customer_ids in (frozenset((1, 9)), None):
+                with bounded.place() as partner, pytest.raises(Overloaded, match="serving 4 streams already"):
+                    partner.take_of_caller(Caller("partner", customer_ids, frozenset()))
+    assert not ended
+    assert (bounded.in_progress, bounded.known) == (0, 0)
 
 
 def _taken_by(bounded: Shares, held: ExitStack, customer_id: int | None = None, token: str = "") -> int:

@@ -17,7 +17,10 @@ _LOOK_SECONDS: Final = 0.1
 
 @contextmanager
 def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Generator[None]:
-    """Lets a function hear signals. SIGHUP that is ignored stays ignored: so does nohup keep a command alive."""
+    """Lets a function hear signals, also while something waits (`looked_for`).
+
+    SIGHUP that is ignored stays ignored: so does nohup keep a command alive.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -26,7 +29,8 @@ def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Sig
     for number in before:
         signal.signal(number, handler)
     try:
-        yield
+        with looked_for():
+            yield
     finally:
         for number, one in before.items():
             signal.signal(number, one)
@@ -34,22 +38,22 @@ def heard(handler: Callable[[int, FrameType | None], None], *numbers: signal.Sig
 
 @contextmanager
 def looked_for() -> Generator[None]:
-    """Has what waits for a person at the terminal look for signals every 0.1 s; Windows wakes it by itself.
+    """Has what waits, for a person or a result, look for signals every 0.1 s; Windows wakes it by itself.
 
-    A signal that comes when the interpreter has looked, and before its read() has begun, is only noted: the read waits
-    for the person all the same, and Ctrl-C would do nothing. A timer's signal breaks that read off; it is begun again.
+    A signal that comes when the interpreter has looked, and before it has begun to wait, is only noted: it would wait
+    all the same, and Ctrl-C would do nothing. A timer's signal breaks that wait off; it is begun again.
     """
     timer = getattr(signal, "setitimer", None)
     if timer is None or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGALRM, _goes_on)
-    timer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
+    handler = signal.signal(signal.SIGALRM, _goes_on)
+    before = timer(signal.ITIMER_REAL, _LOOK_SECONDS, _LOOK_SECONDS)
     try:
         yield
     finally:
-        timer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        timer(signal.ITIMER_REAL, *before)  # that of whoever waits around this
+        signal.signal(signal.SIGALRM, handler)
 
 
 def _goes_on(number: int, frame: FrameType | None) -> None:

@@ -110,7 +110,7 @@ class Engine:
             proxy=settings.egress_proxy,
         )
         signer = RequestSigner(
-            sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock, lambda: shards.may_send
+            sealer, settings.egress_policy, settings.attempt_timeout_seconds, clock, shards.may_begin
         )
         attempter = Attempter(signer, self._sender, settings.retry_policy, clock, random, traces)
         self.dispatcher = Dispatcher(

@@ -72,7 +72,7 @@ class ShardHandover:
 
     async def before_release(self, shards: Collection[int]) -> None:
         """Saves the health of webhooks for the next owner, and takes back the marks on deliveries."""
-        await self._receivers.save()
+        await self._receivers.save(shards)
         await self._poison.take_back(shards)
 
 

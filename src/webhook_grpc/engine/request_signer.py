@@ -35,16 +35,16 @@ class RequestSigner:
         egress_policy: EgressPolicy,
         timeout_seconds: float,
         clock: DatabaseClock,
-        may_send: Callable[[], bool],
+        may_begin: Callable[[int], Callable[[], bool]],
     ) -> None:
-        """`may_send` returns whether the lease still allows requests to begin."""
+        """`may_begin` returns what says, just before the first byte, whether a request for a shard may begin."""
         self._sealer = sealer
         self._key = _remembering_keys(sealer)
         self._private_key = _remembering_private_keys(sealer)
         self._why_url_blocked = _remembering_verdicts(egress_policy)
         self._timeout_seconds = timeout_seconds
         self._clock = clock
-        self._may_send = may_send
+        self._may_begin = may_begin
 
     def sign(
         self, delivery: PendingDelivery, webhook: Webhook, traceparent: str | None = None
@@ -71,7 +71,8 @@ class RequestSigner:
         headers = request_headers(envelope, own, keys, int(now.timestamp()), delivery.body, private_keys)
         unshown = forms_of((*own.values(), *url_queries.values_of(url))) if own or "?" in url else ()
         timeout_seconds = self._timeout_of(webhook)
-        return Request(url, headers, delivery.body, timeout_seconds, now, webhook.webhook_id, unshown, self._may_send)
+        may_begin = self._may_begin(delivery.shard)
+        return Request(url, headers, delivery.body, timeout_seconds, now, webhook.webhook_id, unshown, may_begin)
 
     def _keys_of(self, webhook: Webhook, now: datetime) -> list[SigningKey]:
         """Returns the keys that sign, the newest first. Raises UnsealError."""

@@ -7,7 +7,7 @@ webhook has one owner, its limits are exact.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from webhook_grpc.store.ownership.leases import OwnedShard
@@ -43,6 +43,11 @@ class Shards:
     def sendable(self) -> frozenset[int]:
         """The shards for which attempts may be started."""
         return frozenset(self.owned.keys() - self.leaving) if self.may_send else frozenset()
+
+    def may_begin(self, shard: int) -> Callable[[], bool]:
+        """Returns what says, later, whether a request for the shard may begin: it has been ours ever since."""
+        worker = self.worker
+        return lambda: self.may_send and self.worker == worker and shard in self.owned
 
     def epochs(self) -> dict[int, int]:
         """Returns the epoch of each owned shard. If it has changed, another process may have owned the shard since."""

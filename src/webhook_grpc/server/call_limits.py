@@ -44,6 +44,7 @@ class Shares:
         self.reason = reason
         self.what = what
         self.in_progress = 0
+        self.known = 0  # those of them whose callers are known
         self.of_tokens = Counter[str]()
         self.of_customers = Counter[Hashable]()  # a customer, or the customers that a caller is bound to
         self.may_end = dict[Hashable, dict[Place, Callable[[], None]]]()  # by whose they are, the newest last
@@ -58,8 +59,8 @@ class Shares:
         return leaves_enough(taken, each_max, self.in_progress, self.limits.process_max)
 
     def has_room(self) -> bool:
-        """Returns whether no more calls are in progress than may be, that which asks included."""
-        return self.in_progress - self.ending <= self.limits.process_max
+        """Returns whether one more call of a known caller may be in progress."""
+        return self.known - self.ending < self.limits.process_max
 
     def end_one_of_the_most(self) -> bool:
         """Ends the newest call of whoever has most of them, if these are several. Returns whether there was one."""
@@ -78,12 +79,13 @@ class Place:
     (No generators: this is on the way of every call, and they cost three microseconds each.)
     """
 
-    __slots__ = ("_customers", "_group", "_line", "_shares", "_token", "was_ended")
+    __slots__ = ("_customers", "_group", "_is_known", "_line", "_shares", "_token", "was_ended")
 
     def __init__(self, shares: Shares) -> None:
         self._shares = shares
         self._line: Hashable = None
         self.was_ended = False
+        self._is_known = False
         self._token: str | None = None
         self._customers: tuple[Hashable, ...] = ()
         self._group: Hashable = None
@@ -105,6 +107,8 @@ class Place:
         shares = self._shares
         if not shares.has_room():
             self._make_room(caller)
+        shares.known += 1
+        self._is_known = True
         if not caller.has_token:
             return
         if not shares.leave_enough(taken := shares.of_tokens[caller.name], shares.limits.token_max):
@@ -118,10 +122,15 @@ class Place:
             self._group = caller.customer_ids
 
     def _make_room(self, caller: Caller) -> None:
-        """Has another call ended for one of a caller that has none. Raises Overloaded if that can't be."""
-        customers = caller.customer_id or caller.customer_ids
-        taken = self._shares.of_tokens[caller.name] if customers is None else self._shares.of_customers[customers]
-        if not caller.has_token or taken or not self._shares.end_one_of_the_most():
+        """Has another call ended for one of a customer that has none. Raises Overloaded if that can't be.
+
+        Only for a caller of that customer alone: of others it is not known yet for which customer they call, so theirs
+        might still be refused when another call has been ended for it.
+        """
+        shares, customer_id = self._shares, caller.customer_id
+        is_alone = caller.has_token and customer_id is not None
+        taken = shares.of_tokens[caller.name] + (shares.of_customers[customer_id] if customer_id is not None else 0)
+        if not is_alone or taken or not shares.end_one_of_the_most():
             raise self._server_full()
 
     def let_end(self, end: Callable[[], None]) -> None:
@@ -153,6 +162,7 @@ class Place:
     def __exit__(self, *_: object) -> None:
         shares = self._shares
         shares.in_progress -= 1
+        shares.known -= self._is_known
         if self.was_ended:
             shares.ending -= 1
         elif self._line is not None:

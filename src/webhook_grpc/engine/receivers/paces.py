@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 
 SAVE_SECONDS: Final = 1.0
 SAVE_MAX: Final = 1000  # webhooks in one statement
+SAVES_MAX: Final = 10  # statements before shards are released: the lease is not renewed meanwhile
 SWEEP_SECONDS: Final = 10.0
 _FAILING_SECONDS_MIN: Final = 60.0  # what fails for less is not worth a row
 
@@ -48,6 +49,7 @@ class Paces:
         self._ended: set[int] = set()
         self._has_row: set[int] = set()
         self._dirty: dict[int, None] = {}  # in order
+        self._saving_now = asyncio.Lock()
 
     def get(self, webhook_id: int) -> Pace | None:
         """Returns the pace of a webhook, if it is loaded."""
@@ -140,14 +142,21 @@ class Paces:
                 swept_at = time.monotonic()
                 await self.sweep()
 
-    async def save_all(self) -> None:
-        """Saves all that has changed until now: the shards are about to be another process's."""
-        for _ in range(math.ceil(len(self._dirty) / SAVE_MAX)):
-            if not await self.save():
-                break
+    async def save_all(self, shards: Collection[int]) -> None:
+        """Saves what has changed of these shards, which are about to be another process's: SAVES_MAX statements."""
+        async with self._saving_now:
+            of_shards = [known for known in self._dirty if shard_of(known) in shards]
+            self._dirty = {**dict.fromkeys(of_shards), **self._dirty}
+            for _ in range(min(math.ceil(len(of_shards) / SAVE_MAX), SAVES_MAX)):
+                if not await self._save():
+                    break
 
-    async def save(self) -> bool:
-        """Saves what has changed of SAVE_MAX webhooks. Returns False if that can't be done now; it is done later."""
+    async def save(self) -> None:
+        """Saves what has changed of SAVE_MAX webhooks. What can't be saved now is saved later."""
+        async with self._saving_now:  # what is being saved is not in `_dirty`
+            await self._save()
+
+    async def _save(self) -> bool:
         if not self._dirty:
             return True
         batch = [known for known in list(self._dirty)[:SAVE_MAX] if known in self._paces]

@@ -123,9 +123,9 @@ class Receivers:
         """Follows the changes of webhooks until it is cancelled. The listener hears of each."""
         await self._webhooks.run(listener)
 
-    async def save(self) -> None:
-        """Saves what paces have learnt, for the next owner of their shards."""
-        await self._paces.save_all()
+    async def save(self, shards: Collection[int]) -> None:
+        """Saves what paces have learnt, for the next owner of these shards."""
+        await self._paces.save_all(shards)
 
     async def save_and_sweep(self) -> None:
         """Saves what paces have learnt, a little behind, until it is cancelled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
@@ -276,7 +277,7 @@ def look_at_statistics(conninfo: str, schema: str) -> tuple[Sequence[Counted], b
 
 def _deadlines(connection: Connection[Row]) -> dict[str, tuple[int, str]]:
     found = connection.execute(SELECT_DEADLINES, [list(DEADLINES)])
-    of_client = connection.info.options  # of the connection string, or of PGOPTIONS
+    of_client = set(re.findall(r"\w+", connection.info.options))  # of the connection string, or of PGOPTIONS
     return {name: (ms, "client" if name in of_client else source) for name, ms, source in found}
 
 

@@ -72,8 +72,8 @@ FIND_BY_DELETED_EVENT: Final = f"""{_OF_EVENT} AND (a.event_id = %(event_id)b) I
             AND a.event_created_at >= %(stored_from)b::timestamptz
             AND a.event_created_at <= %(stored_until)b::timestamptz{_BEFORE_KEY}"""
 
-# As delivery_sources.SELECT_NEXT_DELIVERIES. A row without an outcome is no attempt and never fits, but counts as read:
-# there may be very many.
+# As delivery_statements.SELECT_NEXT_DELIVERIES. A row without an outcome is no attempt and never fits, but counts as
+# read: there may be very many.
 SELECT_NEXT_ATTEMPTS: Final = """
 SELECT s.created_at, s.webhook_id, s.seq, s.shard, s.size, s.fits, s.is_cut, s.step_rows, s.rows_read
 FROM (

@@ -16,7 +16,7 @@ from webhook_grpc.domain.record import record
 
 SETTINGS_SECONDS_MAX: Final = 10.0  # from the connection to its settings
 SILENT_SECONDS_MAX: Final = 30.0  # then the client is asked whether it is still there
-PING_SECONDS_MAX: Final = 10.0  # for the client to send anything after that
+PING_SECONDS_MAX: Final = 10.0  # for the client to send a whole frame after that
 CLOGGED_SECONDS_MAX: Final = 30.0  # that a client may take to empty a full send buffer, down to its low mark
 UNTAKEN_SECONDS_MAX: Final = 10.0  # that an answer may wait without TAKEN_BYTES_MIN of it being taken
 AGE_SECONDS_MAX: Final = 30 * 60.0
