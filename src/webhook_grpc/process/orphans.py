@@ -61,5 +61,5 @@ def zombies(proc: Path = Path("/proc")) -> Collection[int]:
 def _is_zombie(stat: Path) -> bool:
     try:
         return stat.read_text(errors="replace").rpartition(")")[2].split()[0] == "Z"
-    except (OSError, IndexError):  # it is gone
+    except (OSError, IndexError):  # somebody has waited for it
         return False
