@@ -90,7 +90,7 @@ async def many_strangers(target: Target, scale: float) -> str:
             connection.begun += room
             await connection.send(*(frame(HEADERS, END_HEADERS | END_STREAM, next(its), block) for _ in range(room)))
             sent += room
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.005)  # a flood of its own pace: it does not wait for answers
     return f"{sent} calls, {sum(connection.is_open for connection in opened)} connections kept"
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from scripts import dist
 
-from tests.support.distribution import bin_path
+from tests.support.distribution import bin_path, missing
 from tests.support.service import SECRET_KEY
 from webhook_grpc import app
 from webhook_grpc.cli import main
@@ -46,7 +46,7 @@ SECRETS = {
 
 
 def environment(service: str) -> dict[str, str]:
-    """What compose sets there, with a .env that has what it asks for."""
+    """What compose sets there, with a .env that has what the file needs."""
 
     def value(found: re.Match[str]) -> str:
         given = SECRETS.get(found[1])
@@ -70,7 +70,7 @@ def port_of(address: str) -> str:
 
 
 def take(line: list[str]) -> None:
-    """Reads a line as the program would, and does nothing. Raises what a person would be told."""
+    """Reads a line as the program does, and runs nothing. Raises what the program would print."""
     place: click.Command = main
     words = list(line)
     while isinstance(place, click.Group):
@@ -154,7 +154,7 @@ def test_its_health_checks_ask_what_is_there(tmp_path: Path) -> None:
     assert (said["username"], said["dbname"]) == (database["POSTGRES_USER"], database["POSTGRES_DB"])
     found = shutil.which(program, path=os.pathsep.join([os.environ["PATH"], str(bin_path() or "")]))
     if found is None:
-        pytest.skip(f"needs {program}")
+        missing(program, ".ci/packages")
     nobody = f"--host={tmp_path}"  # a folder without a socket: 3 would be arguments that it does not take
     done = subprocess.run([found, *arguments, nobody], check=False, capture_output=True, timeout=60)
     assert done.returncode == 2, done

@@ -302,7 +302,7 @@ class Uses:
             began_at = time.time()
             await stub.PublishEvent(publication(CUSTOMER), metadata=self.metadata)
             self.served_at = max(self.served_at, began_at)
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(PAUSE_SECONDS)  # the pace of the load
 
     async def _watch(self, stub: Any, begun: asyncio.Event) -> None:
         request = service_pb2.WatchDeliveriesRequest(customer_id=CUSTOMER)

@@ -367,7 +367,7 @@ async def test_what_waits_in_memory_or_for_its_connection_is_not_sent_without_a_
     connected.set()
     async with slowness.timeout(10):
         while service.app.engine.lanes.in_flight:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # an attempt that is given up gives no signal
     await asyncio.sleep(0.3)  # a failure would show itself now
     assert len(receiver.requests) == 1
     monkeypatch.undo()

@@ -33,7 +33,7 @@ def _compared(watcher: Watcher, webhook_id: int, told: Sequence[Told], log: Sequ
     places: dict[Change, list[int]] = defaultdict(list)  # more than one: it was rescheduled
     for number, row in enumerate(log):
         places[row.event_id, row.attempt_count, row.status].append(number)
-    possible, stream = {0}, 0  # which place may be next: equal changes are told apart by what follows
+    possible, stream = {0}, 0  # the places that may be next: what follows shows which of equal changes it was
     for change in told:
         found = places.get((change.event_id, change.attempt_count, change.status))
         if found is None:
